@@ -1,0 +1,223 @@
+"""YAML and JSON documents that remember on which line each value stands.
+
+Reading refuses, in one line with file and line number, what the formats allow but a description of a network never
+needs: aliases, duplicate keys, several documents, keys that are not words. Writing goes through `write_whole`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from search_space.errors import InputError, did_you_mean
+
+Where = tuple[str | int, ...]
+"""A place inside a document: keys and indices from the root, as `("stages", 2, "kernel_size")`."""
+
+_MAX_BYTES = 4_000_000
+_MAX_DEPTH = 40
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.1 as PyYAML reads it, plus floats like `1e-3` which YAML 1.1 takes for words."""
+
+
+_Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9]+[eE][-+]?[0-9]+$"), list("-+0123456789"))
+
+
+@dataclass(frozen=True)
+class Document:
+    """Plain data with the lines it came from."""
+
+    data: Any
+    origin: str = ""
+    lines: Mapping[Where, int] = field(default_factory=dict)
+
+    def where(self, path: Where) -> str:
+        """`space.yaml:12, stages[2]`, naming the nearest enclosing place that has a line."""
+        line = next((self.lines[path[:n]] for n in range(len(path), -1, -1) if path[:n] in self.lines), None)
+        file = f"{self.origin}:{line}" if self.origin and line else self.origin
+        return ", ".join(part for part in (file, dotted(path)) if part)
+
+    @contextmanager
+    def at(self, path: Where) -> Iterator[None]:
+        """Give any `InputError` raised inside its place in this document."""
+        try:
+            yield
+        except InputError as error:
+            if error.where:
+                raise
+            place = (*path, error.field) if error.field else path
+            where = self.where(place if place in self.lines else path)
+            raise error.located(where) from None
+
+    def mapping(self, path: Where, known: Mapping[str, bool] | None = None) -> dict[str, Any]:
+        """The mapping at `path`. `known` names the keys it may have, True for those it must have."""
+        value = self.get(path)
+        with self.at(path):
+            what = dotted(path) or "the file"
+            if not isinstance(value, dict):
+                raise InputError(f"{what} must be a mapping of names to values", value, remedy="write `name: value` lines")
+            for key in value if known is not None else ():
+                if known is not None and key not in known:
+                    raise InputError(f"{what} has no field of this name", key, field=key, remedy=did_you_mean(key, known))
+            for key in (k for k, needed in (known or {}).items() if needed):
+                if key not in value:
+                    raise InputError(f"{what} needs {key}", remedy=f"add {key}")
+        return value
+
+    def sequence(self, path: Where) -> list[Any]:
+        """The non-empty sequence at `path`."""
+        value = self.get(path)
+        if not isinstance(value, list) or not value:
+            with self.at(path):
+                raise InputError(f"{dotted(path)} must be a list with at least one item", value, remedy="add items")
+        return value
+
+    def get(self, path: Where) -> Any:
+        """The value at `path`, which must exist."""
+        value = self.data
+        for key in path:
+            value = value[key]
+        return value
+
+
+def dotted(path: Where) -> str:
+    """`stages[2].kernel_size`."""
+    text = ""
+    for key in path:
+        text += f"[{key}]" if isinstance(key, int) else f".{key}" if text else key
+    return text
+
+
+def read_document(path: str | os.PathLike[str]) -> Document:
+    """Read a YAML or JSON file; raises `InputError` if it cannot be read or is not one document of plain data."""
+    origin = os.fspath(path)
+    try:
+        with open(origin, "rb") as file:
+            raw = file.read(_MAX_BYTES + 1)
+    except OSError as error:
+        raise InputError(f"cannot read the file: {error.strerror}", origin, remedy="check the path") from None
+    except ValueError as error:  # a NUL byte in the name
+        raise InputError(f"not a file name: {error}", origin, remedy="check the path") from None
+    if len(raw) > _MAX_BYTES:
+        raise InputError(f"a file may have at most {_MAX_BYTES:,} bytes", where=origin, remedy="is it the right file?")
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"a file must be UTF-8 text: {error.reason} at byte {error.start}", where=origin) from None
+    return parse_document(text, origin, is_json=origin.lower().endswith(".json"))
+
+
+def parse_document(text: str, origin: str = "", *, is_json: bool = False) -> Document:
+    """Parse YAML (or JSON) text; `origin` is the file name used in messages."""
+    if is_json:
+        try:
+            json.loads(text)
+        except (ValueError, RecursionError) as error:
+            line = getattr(error, "lineno", 1)
+            problem = getattr(error, "msg", "nested too deeply")
+            raise InputError(f"not valid JSON: {problem}", where=f"{origin}:{line}", remedy="mend the syntax") from None
+        text = text.replace("\t", " ")  # white space in JSON, a syntax error in YAML
+    loader = _Loader(text) if text.isprintable() else _checked_loader(text, origin)
+    try:
+        node = loader.get_single_node()
+        if node is None:
+            raise InputError("the file is empty", where=origin, remedy="see the examples in docs/files.md")
+        lines: dict[Where, int] = {}
+        _walk(node, (), lines, set(), origin)
+        data = loader.construct_document(node)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        problem = getattr(error, "problem", None) or str(error)
+        where = f"{origin}:{mark.line + 1}" if mark else origin
+        raise InputError(f"not valid YAML: {problem}", where=where, remedy="mend the syntax") from None
+    except (ValueError, OverflowError, RecursionError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"not valid YAML: {error}", where=origin, remedy="mend the value") from None
+    finally:
+        loader.dispose()
+    return Document(data, origin, lines)
+
+
+def _checked_loader(text: str, origin: str) -> _Loader:
+    try:
+        return _Loader(text)
+    except yaml.YAMLError:
+        line = next((n for n, row in enumerate(text.split("\n"), 1) if re.search(r"[^\t\x20-\x7e\x85\xa0-\U0010ffff\r]", row)), 1)
+        raise InputError("a file must be plain text, without control characters", where=f"{origin}:{line}") from None
+
+
+def _walk(node: yaml.Node, path: Where, lines: dict[Where, int], seen: set[int], origin: str) -> None:
+    """Record the line of every value below `node`; refuse aliases, odd keys and too deep nesting."""
+    line = node.start_mark.line + 1
+    where = f"{origin}:{line}" + (f", {dotted(path)}" if path else "")
+    if id(node) in seen:
+        raise InputError("aliases (`*name`) are not supported", where=where, remedy="write the value out")
+    if len(path) > _MAX_DEPTH:
+        raise InputError(f"a file may be nested at most {_MAX_DEPTH} deep", where=where, remedy="flatten it")
+    seen.add(id(node))
+    lines[path] = line
+    if isinstance(node, yaml.SequenceNode):
+        for index, item in enumerate(node.value):
+            _walk(item, (*path, index), lines, seen, origin)
+    elif isinstance(node, yaml.MappingNode):
+        keys: set[str] = set()
+        for key_node, value_node in node.value:
+            where = f"{origin}:{key_node.start_mark.line + 1}" + (f", {dotted(path)}" if path else "")
+            if not isinstance(key_node, yaml.ScalarNode) or key_node.tag != "tag:yaml.org,2002:str":
+                value = getattr(key_node, "value", None)
+                raise InputError("a key must be a word", value, where=where, remedy="write it in quotes if it is one")
+            if key_node.value in keys:
+                raise InputError("a key may stand only once", key_node.value, where=where, remedy="remove one")
+            keys.add(key_node.value)
+            _walk(value_node, (*path, key_node.value), lines, seen, origin)
+            lines[(*path, key_node.value)] = key_node.start_mark.line + 1
+
+
+class _Dumper(yaml.SafeDumper):
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+class Row(dict[str, Any]):
+    """A mapping that is written on one line."""
+
+
+_Dumper.add_representer(Row, lambda dumper, row: dumper.represent_mapping("tag:yaml.org,2002:map", row.items(), flow_style=True))
+
+
+def to_yaml(data: Any) -> str:
+    """Plain data as YAML, in the order given."""
+    return yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=150)
+
+
+def write_whole(path: str | os.PathLike[str], text: str) -> None:
+    """Write a text file whole or not at all: write beside it, sync, rename.
+
+    Raises `InputError` if the place cannot be written.
+    """
+    target = Path(path)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.part")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with open(temporary, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, target)
+    except OSError as error:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        reason = error.strerror or str(error)
+        remedy = "choose a place that can be written"
+        raise InputError(f"cannot write the file: {reason}", os.fspath(path), remedy=remedy) from None
