@@ -15,12 +15,12 @@ from search_space.blocks import Block
 from search_space.component import plain_number
 from search_space.errors import InputError
 from search_space.head import Head
-from search_space.rules import RATE, Integer, Number
+from search_space.rules import RATE, Integer, Number, Rule
 from search_space.stem import Stem
 
 MAX_BLOCKS = 1_000
 
-_RULES = {
+ARCHITECTURE_RULES: dict[str, Rule] = {
     "resolution": Integer(1, 8_192),
     "num_classes": Integer(1, 1_000_000),
     "input_channels": Integer(1, 1_024),
@@ -41,7 +41,9 @@ class Stage:
             raise InputError("a stage needs at least one block", remedy="add a block")
         for block in self.blocks[1:]:
             if block.stride != 1:
-                raise InputError("only the first block of a stage may have a stride", block.stride, remedy="start a new stage")
+                raise InputError(
+                    "only the first block of a stage may have a stride", block.stride, remedy="start a new stage"
+                )
             if block.out_channels != self.out_channels:
                 rule = "the blocks of a stage have equal out_channels"
                 raise InputError(rule, block.out_channels, remedy=f"use {self.out_channels} or start a new stage")
@@ -83,13 +85,22 @@ class Architecture:
     provenance: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
     def __post_init__(self) -> None:
-        if not isinstance(self.name, str) or not self.name.strip() or not self.name.isprintable() or len(self.name) > 200:
-            raise InputError("name must be a word or a few, on one line", self.name, field="name", remedy="give a short name")
-        for name, rule in _RULES.items():
+        if (
+            not isinstance(self.name, str)
+            or not self.name.strip()
+            or not self.name.isprintable()
+            or len(self.name) > 200
+        ):
+            raise InputError(
+                "name must be a word or a few, on one line", self.name, field="name", remedy="give a short name"
+            )
+        for name, rule in ARCHITECTURE_RULES.items():
             object.__setattr__(self, name, rule.check(name, getattr(self, name)))
         for stage in self.stages:
             if not isinstance(stage, Stage):
-                raise InputError("stages must be Stage values", stage, field="stages", remedy="wrap blocks in Stage((…))")
+                raise InputError(
+                    "stages must be Stage values", stage, field="stages", remedy="wrap blocks in Stage((…))"
+                )
         object.__setattr__(self, "stages", _canonical_stages(block for stage in self.stages for block in stage.blocks))
         object.__setattr__(self, "provenance", MappingProxyType(dict(self.provenance)))
         if self.total_stride > self.resolution:
@@ -125,7 +136,7 @@ class Architecture:
     def to_dict(self, *, canonical: bool = False) -> dict[str, Any]:
         """Plain data of the architecture file; `canonical` leaves out what does not make the network."""
         plain: dict[str, Any] = {} if canonical else {"schema_version": 1, "name": self.name}
-        for name in _RULES:
+        for name in ARCHITECTURE_RULES:
             plain[name] = plain_number(getattr(self, name))
         plain["stem"] = self.stem.to_dict()
         plain["stages"] = [row for stage in self.stages for row in stage_rows(stage)]
@@ -184,5 +195,7 @@ def _canonical_stages(blocks: Iterable[Block]) -> tuple[Stage, ...]:
         else:
             groups.append([block])
     if not 1 <= count <= MAX_BLOCKS:
-        raise InputError(f"a network needs 1 to {MAX_BLOCKS:,} blocks", count, field="stages", remedy="change the depths")
+        raise InputError(
+            f"a network needs 1 to {MAX_BLOCKS:,} blocks", count, field="stages", remedy="change the depths"
+        )
     return tuple(Stage(tuple(group)) for group in groups)

@@ -3,37 +3,30 @@
 from __future__ import annotations
 
 import os
-from importlib.resources import files
-from pathlib import Path
 from typing import Any, cast
 
 from search_space.architecture import MAX_BLOCKS, Architecture, Stage, row_blocks
 from search_space.blocks import Block
+from search_space.built_in import built_in, find_document
 from search_space.component import from_dict
-from search_space.documents import Document, Row, read_document, to_yaml, write_whole
-from search_space.errors import InputError, did_you_mean
+from search_space.documents import Document, Row, to_yaml, write_whole
+from search_space.errors import InputError
 from search_space.head import Head
 from search_space.rules import Integer
 from search_space.stem import Stem
 
 SCHEMA_VERSION = 1
 _NUM_LAYERS = Integer(1, MAX_BLOCKS)
-_OPTIONAL_NUMBERS = ("num_classes", "input_channels", "norm_eps", "norm_momentum", "drop_path_rate")
+SHARED_NUMBERS = ("num_classes", "input_channels", "norm_eps", "norm_momentum", "drop_path_rate")
 _KEYS = {
     **dict.fromkeys(("schema_version", "name", "resolution", "stem", "stages", "head"), True),
-    **dict.fromkeys((*_OPTIONAL_NUMBERS, "provenance"), False),
+    **dict.fromkeys((*SHARED_NUMBERS, "provenance"), False),
 }
-
-
-def data_files(folder: str) -> dict[str, Path]:
-    """Name -> path of the YAML files in a data folder of this package (`references`, `spaces`)."""
-    root = Path(str(files("search_space").joinpath(folder)))
-    return {path.stem: path for path in sorted(root.glob("*.yaml"))}
 
 
 def references() -> tuple[str, ...]:
     """Names of the built-in reference networks."""
-    return tuple(data_files("references"))
+    return tuple(built_in("references"))
 
 
 def load_architecture(name_or_path: str | os.PathLike[str]) -> Architecture:
@@ -41,13 +34,7 @@ def load_architecture(name_or_path: str | os.PathLike[str]) -> Architecture:
 
     Raises `InputError` (file, line, field, rule, value, remedy) for anything else.
     """
-    built_in = data_files("references")
-    if isinstance(name_or_path, str) and name_or_path in built_in:
-        return parse_architecture(read_document(built_in[name_or_path]))
-    if not Path(name_or_path).suffix and not Path(name_or_path).exists():
-        remedy = did_you_mean(name_or_path, built_in)
-        raise InputError("there is no such reference or architecture file", os.fspath(name_or_path), remedy=remedy)
-    return parse_architecture(read_document(name_or_path))
+    return parse_architecture(find_document("references", name_or_path))
 
 
 def save_architecture(architecture: Architecture, path: str | os.PathLike[str]) -> None:
@@ -83,7 +70,7 @@ def parse_architecture(document: Document) -> Architecture:
             num_layers = _NUM_LAYERS.check("num_layers", row.pop("num_layers", 1))
             block = cast(Block, from_dict("block", row))
         stages.append(Stage(row_blocks(block, num_layers)))
-    made: dict[str, Any] = {name: plain[name] for name in _OPTIONAL_NUMBERS if name in plain}
+    made: dict[str, Any] = {name: plain[name] for name in SHARED_NUMBERS if name in plain}
     if "provenance" in plain:
         made["provenance"] = document.mapping(("provenance",))
     for part in ("stem", "head"):

@@ -64,7 +64,10 @@ def register(name: str) -> Callable[[_C], _C]:
     def add(component: _C) -> _C:
         key = (component.kind, name)
         known = _registry.get(key)
-        if known is not None and (known.__module__, known.__qualname__) != (component.__module__, component.__qualname__):
+        if known is not None and (known.__module__, known.__qualname__) != (
+            component.__module__,
+            component.__qualname__,
+        ):
             raise InputError(f"{component.kind} types must have distinct names", name, remedy="choose another name")
         component.type = name
         _registry[key] = component

@@ -10,53 +10,27 @@ Units, once and for all:
                          operations in order, of the tensors an operation reads, writes, or that are read later. Batch
                          norm and element-wise operations act in place, as inference engines fuse them. Weights apart.
 
-Cost is counted by fvcore on each built part (stem, block, head), memoised by part and input shape, and summed. The sum
-equals counting the whole network, because parts are joined by one tensor only.
+Cost is counted by fvcore on each built part (stem, block, head), memoised by part and input shape, and summed; within a
+part, by layer. The sum equals counting the whole network, because parts are joined by one tensor only.
 """
 
 from __future__ import annotations
 
 import functools
-import math
-import warnings
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
-import torch
 from torch import nn
 
 from search_space.architecture import Architecture
 from search_space.blocks import Block
 from search_space.head import Head
 from search_space.layers import BuildContext
-from search_space.memory import peak_memory_bytes
+from search_space.outline import Counted, Outline, outline_of
 from search_space.stem import Stem
 
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore", FutureWarning)  # fvcore still scripts a function on import
-    from fvcore.nn import FlopCountAnalysis
-    from fvcore.nn.jit_handles import (
-        addmm_flop_jit,
-        bmm_flop_jit,
-        conv_flop_jit,
-        einsum_flop_jit,
-        get_shape,
-        linear_flop_jit,
-        matmul_flop_jit,
-    )
-
 Part = Stem | Block | Head
-_COUNTED: dict[str, Callable[[list[Any], list[Any]], Any]] = {
-    "aten::_convolution": conv_flop_jit,
-    "aten::linear": linear_flop_jit,
-    "aten::addmm": addmm_flop_jit,
-    "aten::matmul": matmul_flop_jit,
-    "aten::mm": matmul_flop_jit,
-    "aten::bmm": bmm_flop_jit,
-    "aten::einsum": einsum_flop_jit,
-}
+_BYTES_PER_ELEMENT = 4
 
 
 @dataclass(frozen=True)
@@ -133,12 +107,18 @@ def part_cost(shape: PartShape) -> Cost:
 
 @functools.lru_cache(maxsize=262_144)
 def _part_cost(part: Part, in_channels: int, size: int, out_channels: int) -> Cost:
+    params, outline = _part_outline(part, in_channels, out_channels)
+    return _cost(params, outline.count((in_channels, size, size)))
+
+
+@functools.lru_cache(maxsize=65_536)
+def _part_outline(part: Part, in_channels: int, out_channels: int) -> tuple[int, Outline]:
     context = BuildContext()
     if isinstance(part, Head):
         module = part.build(in_channels, out_channels, context)
     else:
         module = part.build(in_channels, context)
-    return count_module(module, (in_channels, size, size))
+    return _count_params(module), outline_of(module.eval().requires_grad_(False))
 
 
 def count_module(module: nn.Module, input_shape: tuple[int, ...]) -> Cost:
@@ -146,21 +126,12 @@ def count_module(module: nn.Module, input_shape: tuple[int, ...]) -> Cost:
 
     Leaves the module in eval mode and its parameters frozen.
     """
-    module = module.eval().requires_grad_(False)
-    params = sum(p.numel() for p in module.parameters())
-    analysis = FlopCountAnalysis(module, torch.zeros(1, *input_shape))
-    analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).clear_op_handles()
-    for operator, macs in _COUNTED.items():
-        analysis.set_op_handle(operator, functools.partial(_count_operation, macs))
-    counted = analysis.by_operator()
-    peak = peak_memory_bytes(module, input_shape)
-    return Cost(params, int(counted["macs"]), int(counted["activations"]), peak)
+    return _cost(_count_params(module), outline_of(module.eval().requires_grad_(False)).count(input_shape))
 
 
-def _count_operation(
-    macs: Callable[[list[Any], list[Any]], Any], inputs: list[Any], outputs: list[Any]
-) -> Counter[str]:
-    """One traced operation, both counts at once, so that each part is traced only once."""
-    counted = macs(inputs, outputs)
-    total = sum(counted.values()) if isinstance(counted, Counter) else counted
-    return Counter(macs=int(total), activations=math.prod(get_shape(outputs[0])))
+def _count_params(module: nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())
+
+
+def _cost(params: int, counted: Counted) -> Cost:
+    return Cost(params, counted.macs, counted.activations, counted.peak.alone * _BYTES_PER_ELEMENT)

@@ -30,7 +30,9 @@ class _Loader(yaml.SafeLoader):
     """YAML 1.1 as PyYAML reads it, plus floats like `1e-3` which YAML 1.1 takes for words."""
 
 
-_Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9]+[eE][-+]?[0-9]+$"), list("-+0123456789"))
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9]+[eE][-+]?[0-9]+$"), list("-+0123456789")
+)
 
 
 @dataclass(frozen=True)
@@ -65,10 +67,14 @@ class Document:
         with self.at(path):
             what = dotted(path) or "the file"
             if not isinstance(value, dict):
-                raise InputError(f"{what} must be a mapping of names to values", value, remedy="write `name: value` lines")
+                raise InputError(
+                    f"{what} must be a mapping of names to values", value, remedy="write `name: value` lines"
+                )
             for key in value if known is not None else ():
                 if known is not None and key not in known:
-                    raise InputError(f"{what} has no field of this name", key, field=key, remedy=did_you_mean(key, known))
+                    raise InputError(
+                        f"{what} has no field of this name", key, field=key, remedy=did_you_mean(key, known)
+                    )
             for key in (k for k, needed in (known or {}).items() if needed):
                 if key not in value:
                     raise InputError(f"{what} needs {key}", remedy=f"add {key}")
@@ -153,7 +159,10 @@ def _checked_loader(text: str, origin: str) -> _Loader:
     try:
         return _Loader(text)
     except yaml.YAMLError:
-        line = next((n for n, row in enumerate(text.split("\n"), 1) if re.search(r"[^\t\x20-\x7e\x85\xa0-\U0010ffff\r]", row)), 1)
+        line = next(
+            (n for n, row in enumerate(text.split("\n"), 1) if re.search(r"[^\t\x20-\x7e\x85\xa0-\U0010ffff\r]", row)),
+            1,
+        )
         raise InputError("a file must be plain text, without control characters", where=f"{origin}:{line}") from None
 
 
@@ -180,8 +189,9 @@ def _walk(node: yaml.Node, path: Where, lines: dict[Where, int], seen: set[int],
             if key_node.value in keys:
                 raise InputError("a key may stand only once", key_node.value, where=where, remedy="remove one")
             keys.add(key_node.value)
-            _walk(value_node, (*path, key_node.value), lines, seen, origin)
-            lines[(*path, key_node.value)] = key_node.start_mark.line + 1
+            place = (*path, key_node.value)
+            _walk(value_node, place, lines, seen, origin)
+            lines[place] = key_node.start_mark.line + 1
 
 
 class _Dumper(yaml.SafeDumper):
@@ -193,7 +203,9 @@ class Row(dict[str, Any]):
     """A mapping that is written on one line."""
 
 
-_Dumper.add_representer(Row, lambda dumper, row: dumper.represent_mapping("tag:yaml.org,2002:map", row.items(), flow_style=True))
+_Dumper.add_representer(
+    Row, lambda dumper, row: dumper.represent_mapping("tag:yaml.org,2002:map", row.items(), flow_style=True)
+)
 
 
 def to_yaml(data: Any) -> str:

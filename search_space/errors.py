@@ -1,7 +1,7 @@
 """The one error for bad input, shared by every package.
 
-    InputError (ValueError)   a value, file or request breaks a rule; `str()` is one line:
-                              RULE, got VALUE (WHERE); REMEDY
+InputError (ValueError)   a value, file or request breaks a rule; `str()` is one line:
+                          RULE, got VALUE (WHERE); REMEDY
 """
 
 from __future__ import annotations

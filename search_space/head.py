@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar
 from torch import nn
 
 from search_space.component import Component, register
-from search_space.layers import ACTIVATION, BuildContext, activation, conv_norm_act
+from search_space.layers import ACTIVATION, BuildContext, Linear, activation, conv_norm_act
 from search_space.rules import CHANNELS_OR_NONE, RATE
 
 
@@ -51,9 +51,9 @@ class PooledHead(Head):
             channels = self.conv_channels
         layers += [nn.AdaptiveAvgPool2d(1), nn.Flatten()]
         if self.hidden_channels:
-            layers += [nn.Linear(channels, self.hidden_channels), activation(self.activation)]
+            layers += [Linear(channels, self.hidden_channels), activation(self.activation)]
             channels = self.hidden_channels
         if self.dropout > 0:
             layers.append(nn.Dropout(self.dropout))
-        layers.append(nn.Linear(channels, num_classes))
+        layers.append(Linear(channels, num_classes))
         return nn.Sequential(*layers)

@@ -43,6 +43,20 @@ def round_channels(channels: float, divisor: int = 8) -> int:
     return rounded if rounded >= 0.9 * channels else rounded + divisor
 
 
+class Conv2d(nn.Conv2d):
+    """`nn.Conv2d` whose weights are left to `network.initialise`, so that they are not drawn twice."""
+
+    def reset_parameters(self) -> None:
+        """Leave the memory as it is."""
+
+
+class Linear(nn.Linear):
+    """`nn.Linear` whose weights are left to `network.initialise`."""
+
+    def reset_parameters(self) -> None:
+        """Leave the memory as it is."""
+
+
 @dataclass(frozen=True)
 class BuildContext:
     """What a block needs from the network around it: batch-norm constants and its stochastic-depth rate."""
@@ -68,7 +82,7 @@ def conv_norm_act(
 ) -> nn.Sequential:
     """Conv2d (no bias, padding k//2) → batch norm → activation: [N, in, H, W] → [N, out, ceil(H/s), ceil(W/s)]."""
     layers: list[nn.Module] = [
-        nn.Conv2d(in_channels, out_channels, kernel_size, stride, kernel_size // 2, groups=groups, bias=False),
+        Conv2d(in_channels, out_channels, kernel_size, stride, kernel_size // 2, groups=groups, bias=False),
         context.norm(out_channels),
     ]
     if act != "identity":
@@ -81,9 +95,9 @@ class SqueezeExcite(nn.Module):
 
     def __init__(self, channels: int, squeeze_channels: int, act: str, gate: str) -> None:
         super().__init__()
-        self.reduce = nn.Conv2d(channels, squeeze_channels, 1)
+        self.reduce = Conv2d(channels, squeeze_channels, 1)
         self.act = activation(act)
-        self.expand = nn.Conv2d(squeeze_channels, channels, 1)
+        self.expand = Conv2d(squeeze_channels, channels, 1)
         self.gate = _GATES[gate]()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -115,7 +129,8 @@ class DropPath(nn.Module):
             return x
         keep = 1.0 - self.rate
         mask = torch.empty((x.shape[0], 1, 1, 1), dtype=x.dtype, device=x.device).bernoulli_(keep)
-        return x * mask.div_(keep)
+        scaled: Tensor = x * mask.div_(keep)
+        return scaled
 
 
 class Residual(nn.Module):
@@ -127,5 +142,5 @@ class Residual(nn.Module):
         self.drop_path = DropPath(drop_path) if drop_path > 0 else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.drop_path(self.branch(x))
-
+        total: Tensor = x + self.drop_path(self.branch(x))
+        return total

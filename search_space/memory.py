@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -11,63 +13,79 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-_BYTES_PER_ELEMENT = 4
 # Not tagged point-wise by PyTorch, but folded into its neighbours by every inference engine.
 _FOLDED = {"native_batch_norm", "_native_batch_norm_legit_no_training", "cudnn_batch_norm", "batch_norm"}
 
 
-class _Recorder(TorchDispatchMode):
-    """Records, for each operation that runs, which storages it reads and which it writes."""
+@dataclass(frozen=True)
+class PeakElements:
+    """The most elements alive at once while a module runs."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.steps: list[tuple[list[int], list[int], bool]] = []
+    alone: int
+    """If nobody reads the module's input again."""
+    input_kept: int
+    """If somebody does, as a shortcut around the module."""
+
+
+class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Records, for each operation that runs, which storages it reads, which it writes, and whether it is in place."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.steps: list[tuple[set[int], set[int], bool]] = []
         self.sizes: dict[int, int] = {}
+        self._weights = {t.untyped_storage()._cdata for t in itertools.chain(module.parameters(), module.buffers())}
         self._kept: list[Any] = []  # storages stay alive, so that their addresses stay distinct
 
-    def _ids(self, values: Any) -> Iterator[int]:
+    def storages(self, values: Any) -> Iterator[int]:
+        """Identities of the feature maps in `values`."""
         for value in tree_leaves(values):
-            if isinstance(value, Tensor) and not isinstance(value, nn.Parameter) and value.dim() > 1:
+            if isinstance(value, Tensor):
                 storage = value.untyped_storage()
                 key = storage._cdata
-                if key not in self.sizes:
+                if key not in self._weights:
                     self._kept.append(storage)
-                    self.sizes[key] = value.numel()
-                yield key
+                    self.sizes.setdefault(key, value.numel())
+                    yield key
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        reads = list(self._ids((args, kwargs)))
-        result = func(*args, **kwargs)
-        name = func.overloadpacket.__name__
-        in_place = torch.Tag.pointwise in func.tags or name in _FOLDED
-        self.steps.append((reads, list(self._ids(result)), in_place))
+        result = func(*args, **(kwargs or {}))
+        in_place = torch.Tag.pointwise in func.tags or func.overloadpacket.__name__ in _FOLDED
+        self.steps.append((set(self.storages((args, kwargs))), set(self.storages(result)), in_place))
         return result
 
 
-def peak_memory_bytes(module: nn.Module, input_shape: tuple[int, ...]) -> int:
-    """The most bytes that feature maps occupy at once, for one float32 input of `input_shape`.
+def peak_elements(module: nn.Module, input_shape: tuple[int, ...]) -> tuple[PeakElements, tuple[int, ...]]:
+    """Peak memory of `module` in elements for one input of `input_shape`, and the shape of its output.
 
-    The module runs once on the meta device (shapes only). Each tensor lives from the operation that makes it to the
-    last that reads it; at an operation, what it reads and what it writes are both alive, except that a point-wise
-    operation writes over an input of its size which nobody reads later.
+    The module runs once on the meta device (shapes only). A tensor lives from the operation that makes it to the last
+    that reads it. At an operation, all that it reads and writes is alive, except that a point-wise operation writes
+    over an input which nobody reads later.
     """
     shadow = copy.deepcopy(module).to("meta").eval()
-    with torch.no_grad(), _Recorder() as recorder:
-        x = torch.empty(1, *input_shape, device="meta")
-        recorder.steps.clear()
-        shadow(x)
-    last_read = {key: step for step, (reads, writes, _) in enumerate(recorder.steps) for key in (*reads, *writes)}
-    alive: set[int] = set()
-    peak = 0
+    x = torch.empty(1, *input_shape, device="meta")
+    with torch.no_grad(), _Recorder(shadow) as recorder:
+        output = shadow(x)
+    (first,) = recorder.storages(x)
+    (last,) = recorder.storages(output)
+    end = len(recorder.steps)
+    last_read = {key: step for step, (reads, writes, _) in enumerate(recorder.steps) for key in reads | writes}
+    last_read[last] = end
+    alone = _peak(recorder, first, last_read)
+    input_kept = _peak(recorder, first, {**last_read, first: end})
+    return PeakElements(alone, input_kept), tuple(output.shape[1:])
+
+
+def _peak(recorder: _Recorder, first: int, last_read: dict[int, int]) -> int:
+    alive = {first}
+    peak = recorder.sizes[first]
     for step, (reads, writes, in_place) in enumerate(recorder.steps):
-        alive.update(reads)
-        new = [key for key in writes if key not in alive]
-        taken_over = 0
-        if in_place:
-            dying = [recorder.sizes[key] for key in set(reads) if last_read[key] == step]
-            taken_over = sum(min(recorder.sizes[key], max(dying, default=0)) for key in new[:1])
-        alive.update(new)
-        peak = max(peak, sum(recorder.sizes[key] for key in alive) - taken_over)
+        new = writes - alive
+        dying = [recorder.sizes[key] for key in reads if last_read[key] == step and key not in writes]
+        alive |= new
+        now = sum(recorder.sizes[key] for key in alive)
+        if in_place and dying and new:
+            now -= min(max(dying), max(recorder.sizes[key] for key in new))
+        peak = max(peak, now)
         alive = {key for key in alive if last_read[key] > step}
-    return peak * _BYTES_PER_ELEMENT
+    return peak

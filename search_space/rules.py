@@ -7,6 +7,7 @@ value and a remedy; `Component` applies all of them whenever a value is made.
 from __future__ import annotations
 
 import math
+import operator
 from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any, Protocol
@@ -34,13 +35,14 @@ class Integer:
         remedy = f"use {'an odd' if self.odd else 'a'} whole number from {self.minimum} to {self.maximum}"
         if isinstance(value, bool) or not isinstance(value, Integral):
             raise InputError(f"{name} must be a whole number", value, field=name, remedy=remedy)
-        if self.odd and value % 2 == 0:
-            near = [n for n in (int(value) - 1, int(value) + 1) if self.minimum <= n <= self.maximum]
+        number = operator.index(value)
+        if self.odd and number % 2 == 0:
+            near = [n for n in (number - 1, number + 1) if self.minimum <= n <= self.maximum]
             remedy = f"use {' or '.join(map(str, near))}" if near else remedy
             raise InputError(f"{name} must be odd", value, field=name, remedy=remedy)
-        if not self.minimum <= value <= self.maximum:
+        if not self.minimum <= number <= self.maximum:
             raise InputError(f"{name} must be {self.minimum} to {self.maximum}", value, field=name, remedy=remedy)
-        return int(value)
+        return number
 
 
 @dataclass(frozen=True)

@@ -26,8 +26,6 @@ class FusedMBConv(InvertedResidual):
     def layers(self, in_channels: int, context: BuildContext) -> list[nn.Module]:
         fused_to_one = self.expand_ratio == 1
         wide = self.out_channels if fused_to_one else round_channels(in_channels * self.expand_ratio)
-        expand = conv_norm_act(
-            in_channels, wide, self.kernel_size, context, stride=self.stride, act=self.activation
-        )
+        expand = conv_norm_act(in_channels, wide, self.kernel_size, context, stride=self.stride, act=self.activation)
         project = [] if fused_to_one else [conv_norm_act(wide, self.out_channels, 1, context)]
         return [expand, *self.squeeze_excite(in_channels, wide), *project]

@@ -1,0 +1,142 @@
+"""Counting a module with fvcore, layer by layer.
+
+A module is taken apart into chains, shortcuts and layers. Layers recur: the blocks of a search space share a few
+hundred of them, so that a network never seen before is counted without tracing anything.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import warnings
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+
+from search_space.layers import Residual
+from search_space.memory import PeakElements, peak_elements
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", FutureWarning)  # fvcore still scripts a function on import
+    from fvcore.nn import FlopCountAnalysis
+    from fvcore.nn.jit_handles import (
+        addmm_flop_jit,
+        bmm_flop_jit,
+        conv_flop_jit,
+        einsum_flop_jit,
+        get_shape,
+        linear_flop_jit,
+        matmul_flop_jit,
+    )
+
+_COUNTED: dict[str, Callable[[list[Any], list[Any]], Any]] = {
+    "aten::_convolution": conv_flop_jit,
+    "aten::linear": linear_flop_jit,
+    "aten::addmm": addmm_flop_jit,
+    "aten::matmul": matmul_flop_jit,
+    "aten::mm": matmul_flop_jit,
+    "aten::bmm": bmm_flop_jit,
+    "aten::einsum": einsum_flop_jit,
+}
+# Modules of these packages say all about themselves in `repr`, so that it can stand for them.
+_DESCRIBED_BY_REPR = ("torch.nn.", "search_space.layers")
+_shared: dict[tuple[type, str], Layer] = {}
+
+
+@dataclass(frozen=True)
+class Counted:
+    """What one input costs; units as at the head of `search_space.cost`, memory in elements."""
+
+    macs: int
+    activations: int
+    peak: PeakElements
+    output_shape: tuple[int, ...]
+
+
+class Outline(Protocol):
+    """A module as far as counting goes. Shapes leave out the batch dimension."""
+
+    def count(self, shape: tuple[int, ...]) -> Counted:
+        """The cost for one input of `shape`."""
+        ...
+
+
+def outline_of(module: nn.Module) -> Outline:
+    """Take a module (in eval mode, without gradients) apart as far as its structure is known."""
+    if type(module) is nn.Sequential:
+        return Chain([outline_of(layer) for layer in module])
+    if type(module) is Residual:
+        return Shortcut(outline_of(module.branch))
+    if all(type(layer).__module__.startswith(_DESCRIBED_BY_REPR) for layer in module.modules()):
+        return _shared.setdefault((type(module), repr(module)), Layer(module))
+    return Layer(module)
+
+
+class Layer:
+    """A module counted as a whole, once for each input shape."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self._module = module
+        self._counted: dict[tuple[int, ...], Counted] = {}
+
+    def count(self, shape: tuple[int, ...]) -> Counted:
+        """Count with fvcore, on the real module."""
+        if shape not in self._counted:
+            self._counted[shape] = _trace(self._module, shape)
+        return self._counted[shape]
+
+
+class Chain:
+    """One module after another."""
+
+    def __init__(self, items: list[Outline]) -> None:
+        self._items = items
+
+    def count(self, shape: tuple[int, ...]) -> Counted:
+        """The sum, and the highest peak: only one tensor joins the items."""
+        macs = activations = alone = 0
+        input_kept = kept = math.prod(shape)
+        for index, item in enumerate(self._items):
+            counted = item.count(shape)
+            macs += counted.macs
+            activations += counted.activations
+            alone = max(alone, counted.peak.alone)
+            input_kept = max(input_kept, kept + counted.peak.alone if index else counted.peak.input_kept)
+            shape = counted.output_shape
+        return Counted(macs, activations, PeakElements(alone, input_kept), shape)
+
+
+class Shortcut:
+    """x + branch(x)."""
+
+    def __init__(self, branch: Outline) -> None:
+        self._branch = branch
+
+    def count(self, shape: tuple[int, ...]) -> Counted:
+        """The branch, with x alive to its end; the sum is written over the branch's output."""
+        branch = self._branch.count(shape)
+        peak = max(branch.peak.input_kept, math.prod(shape) + math.prod(branch.output_shape))
+        return Counted(branch.macs, branch.activations, PeakElements(peak, peak), branch.output_shape)
+
+
+def _trace(module: nn.Module, shape: tuple[int, ...]) -> Counted:
+    analysis = FlopCountAnalysis(module, torch.zeros(1, *shape))
+    analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).clear_op_handles()
+    for operator, macs in _COUNTED.items():
+        analysis.set_op_handle(operator, functools.partial(_count_operation, macs))
+    counted = analysis.by_operator()
+    peak, output_shape = peak_elements(module, shape)
+    return Counted(int(counted["macs"]), int(counted["activations"]), peak, output_shape)
+
+
+def _count_operation(
+    macs: Callable[[list[Any], list[Any]], Any], inputs: list[Any], outputs: list[Any]
+) -> Counter[str]:
+    """One traced operation, both counts at once, so that each layer is traced only once."""
+    counted = macs(inputs, outputs)
+    total = sum(counted.values()) if isinstance(counted, Counter) else counted
+    return Counter(macs=int(total), activations=math.prod(get_shape(outputs[0])))
