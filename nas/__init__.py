@@ -1,1 +1,29 @@
-"""The application: command line, search loop, executors, run folder, export."""
+"""Neural architecture search for mobile convolutional networks.
+
+import nas
+result = nas.search("mobilenetv3", budget=20)
+print(result.best.arch_id, result.best.metrics)
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nas.api import SearchResult, resume, search
+    from search_space import build_model, load_architecture, load_space
+
+__all__ = ["SearchResult", "build_model", "load_architecture", "load_space", "resume", "search"]
+
+
+def __getattr__(name: str) -> Any:
+    # Late, so that `nas --help` need not wait for PyTorch.
+    if name in ("SearchResult", "resume", "search"):
+        from nas import api
+
+        return getattr(api, name)
+    if name in ("build_model", "load_architecture", "load_space"):
+        import search_space
+
+        return getattr(search_space, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

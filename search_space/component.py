@@ -32,12 +32,24 @@ class Component(ABC):
     def __post_init__(self) -> None:
         for name, rule in field_rules(self.__class__).items():
             object.__setattr__(self, name, rule.check(name, getattr(self, name)))
+        defaults = {field.name: field.default for field in dataclasses.fields(self)}
+        for name in self.unused_fields():
+            object.__setattr__(self, name, defaults[name])
+
+    def unused_fields(self) -> tuple[str, ...]:
+        """Fields that have no effect beside the values of others.
+
+        They are brought to their default, so that equal networks are equal values, and are not written to files.
+        """
+        return ()
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as plain data, `type` first; `from_dict` takes it back."""
         plain: dict[str, Any] = {"type": self.type}
+        unused = self.unused_fields()
         for name in field_rules(self.__class__):
-            plain[name] = plain_number(getattr(self, name))
+            if name not in unused:
+                plain[name] = plain_number(getattr(self, name))
         return plain
 
 

@@ -38,10 +38,8 @@ class PooledHead(Head):
     activation: Annotated[str, ACTIVATION] = "relu"
     dropout: Annotated[float, RATE] = 0.0
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not self.conv_channels and not self.hidden_channels:
-            object.__setattr__(self, "activation", "relu")
+    def unused_fields(self) -> tuple[str, ...]:
+        return () if self.conv_channels or self.hidden_channels else ("activation",)
 
     def build(self, in_channels: int, num_classes: int, context: BuildContext) -> nn.Module:
         layers: list[nn.Module] = []

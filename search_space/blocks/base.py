@@ -19,8 +19,7 @@ class Block(Component):
 
     A block type is a frozen dataclass in a file of this folder, decorated with `@register("its_name")`. It declares its
     fields with their rules and builds its module; cost, latency, files, search and export work from these two alone.
-    Fields that have no effect beside others are brought to their default in `__post_init__`, so that equal networks
-    are equal values.
+    Fields that have no effect beside others are named by `unused_fields`.
     """
 
     kind: ClassVar[str] = "block"

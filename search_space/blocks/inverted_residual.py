@@ -27,10 +27,8 @@ class InvertedResidual(Block):
     se_variant: Annotated[str, SE_VARIANT] = SE_VARIANTS[0]
     activation: Annotated[str, ACTIVATION] = "relu6"
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.se_ratio == 0:
-            object.__setattr__(self, "se_variant", SE_VARIANTS[0])
+    def unused_fields(self) -> tuple[str, ...]:
+        return () if self.se_ratio else ("se_variant",)
 
     @abstractmethod
     def layers(self, in_channels: int, context: BuildContext) -> list[nn.Module]:

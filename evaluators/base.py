@@ -1,0 +1,54 @@
+"""What every evaluator owes."""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+from search_space import Architecture
+
+Direction = Literal["maximize", "minimize"]
+
+
+class EvaluationFailed(Exception):
+    """One network could not be scored (it diverged, ran out of memory, …). The search goes on without it."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What is known after `step` of `total_steps` steps. The last report of an evaluation is its result."""
+
+    step: int
+    total_steps: int
+    metrics: Mapping[str, float]
+
+
+class Evaluator(ABC):
+    """Scores architectures.
+
+    An evaluator is a function of the architecture and the seed: evaluating twice gives the same metrics, in whichever
+    process and order. It is picklable, so that workers can have their own copy.
+    """
+
+    directions: ClassVar[Mapping[str, Direction]]
+    """Which way is better, for the metrics a search may rank by."""
+
+    @abstractmethod
+    def evaluate(self, architecture: Architecture, *, seed: int) -> Iterator[Report]:
+        """Score one network, reporting as it goes.
+
+        Raises `EvaluationFailed`, with the reason, if the network cannot be scored. Metrics are finite.
+        """
+
+    @abstractmethod
+    def describe(self) -> dict[str, Any]:
+        """Plain data for the run's record: what was done, on which data, at which fidelity."""
+
+
+def derive_seed(seed: int, arch_id: str) -> int:
+    """A 63-bit seed of its own for each (run seed, network)."""
+    digest = hashlib.sha256(f"{seed}/{arch_id}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1

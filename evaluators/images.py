@@ -1,0 +1,153 @@
+"""Images in memory: what evaluators train and validate on."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.model_selection import train_test_split
+
+from search_space import InputError
+
+Pixels = npt.NDArray[np.uint8]
+Labels = npt.NDArray[np.int64]
+SPLITS = ("train", "val", "test")
+_SPLIT_SEED = 0  # the split belongs to the data, not to the run: runs with other seeds stay comparable
+_VAL_SHARE = _TEST_SHARE = 0.2
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Images [N, H, W, C] (uint8) and labels [N] (0 … num_classes - 1)."""
+
+    images: Pixels
+    labels: Labels
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True, eq=False)
+class ImageData:
+    """A labelled image data set with distinct training, validation and test images.
+
+    Searches train on `train` and rank by `val`; `test` is never looked at while searching.
+    """
+
+    name: str
+    splits: Mapping[str, Split]
+    num_classes: int
+    mirrored: bool
+    """Whether a mirror image keeps its class, so that flips may augment."""
+
+    @property
+    def size(self) -> int:
+        """Height and width in pixels, the larger of the two."""
+        size: int = max(self.splits["train"].images.shape[1:3])
+        return size
+
+    def fingerprint(self) -> str:
+        """Content hash: 16 hexadecimal digits of SHA-256 over all images and labels."""
+        digest = hashlib.sha256()
+        for name in SPLITS:
+            split = self.splits[name]
+            digest.update(f"{name}{split.images.shape}".encode())
+            digest.update(np.ascontiguousarray(split.images).data)
+            digest.update(np.ascontiguousarray(split.labels).data)
+        return digest.hexdigest()[:16]
+
+    def describe(self) -> dict[str, object]:
+        """Plain data for the run's record."""
+        height, width, channels = self.splits["train"].images.shape[1:]
+        counts = {f"{name}_images": len(split) for name, split in self.splits.items()}
+        shape = {"height_px": height, "width_px": width, "channels": channels, "num_classes": self.num_classes}
+        return {"name": self.name, "fingerprint": self.fingerprint(), **counts, **shape}
+
+
+def make_image_data(
+    name: str,
+    given: Mapping[str, tuple[npt.ArrayLike, npt.ArrayLike]],
+    *,
+    mirrored: bool | None = None,
+    where: str = "",
+) -> ImageData:
+    """Check arrays and split off what is missing.
+
+    `given` has `train` and perhaps `val` and `test`: images [N, H, W] or [N, H, W, C], uint8 or floats from 0 to 1,
+    with labels [N] of any whole numbers. Missing splits are taken from the training images, stratified by class, a
+    fifth each. `mirrored` None means: yes for colour images, no for grey ones (digits, letters).
+    Raises `InputError`.
+    """
+    where = where or name
+    arrays = {
+        split: (_pixels(images, split, where), _labels(labels, split, where))
+        for split, (images, labels) in given.items()
+    }
+    for split, (images, labels) in arrays.items():
+        if len(images) != len(labels):
+            raise InputError(f"{split} needs as many labels as images, {len(images)}", len(labels), where=where)
+        if images.shape[3] != arrays["train"][0].shape[3]:
+            raise InputError(f"{split} must have as many channels as train", images.shape[3], where=where)
+    classes = np.unique(arrays["train"][1])
+    if len(classes) < 2:
+        raise InputError("training labels must have at least two classes", len(classes), where=where)
+    for split in ("test", "val"):
+        if split not in arrays:
+            arrays["train"], arrays[split] = _split_off(arrays["train"], split, where)
+    splits = {}
+    for split in SPLITS:
+        images, labels = arrays[split]
+        unknown = np.setdiff1d(labels, classes)
+        if len(unknown):
+            raise InputError(f"{split} labels must be classes of the training images", unknown[0].item(), where=where)
+        splits[split] = Split(images, np.searchsorted(classes, labels).astype(np.int64))
+    if mirrored is None:
+        mirrored = splits["train"].images.shape[3] == 3
+    return ImageData(name, splits, len(classes), mirrored)
+
+
+def _split_off(
+    train: tuple[Pixels, Labels], split: str, where: str
+) -> tuple[tuple[Pixels, Labels], tuple[Pixels, Labels]]:
+    images, labels = train
+    share = _VAL_SHARE if split == "val" else _TEST_SHARE
+    try:
+        keep, take = train_test_split(
+            np.arange(len(labels)), test_size=share, stratify=labels, random_state=_SPLIT_SEED
+        )
+    except ValueError:
+        counts = np.bincount(np.unique(labels, return_inverse=True)[1])
+        rule = f"every class needs at least 5 images to split off {split} images"
+        raise InputError(
+            rule, int(counts.min()), where=where, remedy="add images, or give the split yourself"
+        ) from None
+    return (images[keep], labels[keep]), (images[take], labels[take])
+
+
+def _pixels(images: npt.ArrayLike, split: str, where: str) -> Pixels:
+    array = np.asarray(images)
+    if array.ndim == 3:
+        array = array[..., None]
+    if array.ndim != 4 or 0 in array.shape or array.shape[3] not in (1, 3):
+        rule = f"{split} images must be an array [N, H, W] or [N, H, W, C] with 1 or 3 channels"
+        raise InputError(rule, array.shape, where=where, remedy="reshape it")
+    if array.dtype == np.uint8:
+        return array
+    if array.dtype.kind == "f" and array.min() >= 0 and array.max() <= 1:  # false for NaN
+        scaled: Pixels = np.rint(array * 255).astype(np.uint8)
+        return scaled
+    rule = f"{split} images must be uint8, or floats from 0 to 1"
+    raise InputError(rule, str(array.dtype), where=where, remedy="convert them")
+
+
+def _labels(labels: npt.ArrayLike, split: str, where: str) -> Labels:
+    array = np.asarray(labels)
+    if array.ndim == 2 and array.shape[1] == 1:
+        array = array[:, 0]
+    if array.ndim != 1 or array.dtype.kind not in "iu":
+        rule = f"{split} labels must be whole numbers [N]"
+        raise InputError(rule, f"{array.dtype} {array.shape}", where=where, remedy="convert them")
+    return array.astype(np.int64)

@@ -1,0 +1,53 @@
+"""How a candidate is trained when it is only to be ranked."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+from evaluators.images import ImageData
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One fidelity of proxy training. All candidates of a search are trained by the same recipe."""
+
+    resolution_px: int
+    """Images are resized to this height and width for training, whatever resolution the network is meant for."""
+    epochs: int
+    max_train_images: int
+    max_val_images: int
+    batch_size: int = 32
+    learning_rate: float = 3e-3
+    """Peak of a one-cycle schedule of AdamW."""
+    weight_decay: float = 0.05
+    label_smoothing: float = 0.1
+    flip: bool = False
+    """Mirror images at random in training."""
+    shift_share: float = 0.0
+    """Shift images at random by up to this share of their size in training (0: not at all)."""
+    final_size_px: int = 2
+    """The last feature map is at least this high and wide: strides are dropped until it is."""
+    norm_images: int = 256
+    """Training images on which batch-norm statistics are estimated anew before validation."""
+
+    def describe(self) -> dict[str, Any]:
+        """Plain data for the run's record."""
+        return dataclasses.asdict(self)
+
+
+def default_recipe(data: ImageData) -> Recipe:
+    """The recipe for a data set: small images are trained at 16 px, all others at 32 px.
+
+    Images are mirrored where that keeps their class, but not shifted: a network that sees each image twice learns
+    more slowly from shifted ones (digits, 2 epochs, eight networks: 82 to 93 % without, 46 to 76 % with shifts).
+    """
+    small = data.size <= 16
+    return Recipe(
+        resolution_px=16 if small else 32,
+        epochs=2,
+        max_train_images=5_000,
+        max_val_images=2_000,
+        flip=data.mirrored,
+    )

@@ -1,0 +1,96 @@
+"""Progress on stderr: a live bar on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from nas.cli.output import duration, quantity
+
+if TYPE_CHECKING:
+    from nas.loop import State
+
+_PLAIN_SECONDS = 10.0
+
+
+@contextmanager
+def show_progress(title: str) -> Iterator[Callable[[State], None]]:
+    """A function to be called with the search's state whenever it has changed."""
+    if sys.stderr.isatty():
+        with _live(title) as on_change:
+            yield on_change
+    else:
+        yield _plain(title)
+
+
+def _status(state: State) -> str:
+    """Best so far and what was turned down."""
+    best = "no network yet"
+    if state.best is not None:
+        best = "best " + "  ".join(f"{n} {quantity(v)}" for n, v in state.best.record.metrics.items() if n in _SHOWN)
+    counts = state.counts
+    rejected = counts["infeasible"] + counts["duplicate"]
+    return (
+        f"{best}  |  rejected {rejected} (infeasible {counts['infeasible']}, duplicate {counts['duplicate']})"
+        f"  failed {counts['failed']}"
+    )
+
+
+_SHOWN = ("accuracy", "loss")
+
+
+class _Clock:
+    """Elapsed and remaining time, by the pace of this session."""
+
+    def __init__(self) -> None:
+        self._started = time.monotonic()
+
+    def text(self, state: State) -> str:
+        elapsed = time.monotonic() - self._started
+        fresh = state.done - state.replayed
+        left = duration(elapsed / fresh * (state.budget - state.done)) if fresh > 0 else "?"
+        return f"{duration(elapsed)} elapsed, {left} left"
+
+
+@contextmanager
+def _live(title: str) -> Iterator[Callable[[State], None]]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    clock = _Clock()
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=30),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[clock]}"),
+        TextColumn("\n{task.fields[status]}"),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        task = progress.add_task(title, total=None, clock="", status="loading data, starting workers")
+
+        def on_change(state: State) -> None:
+            progress.update(
+                task, completed=state.done, total=state.budget, clock=clock.text(state), status=_status(state)
+            )
+
+        yield on_change
+
+
+def _plain(title: str) -> Callable[[State], None]:
+    clock = _Clock()
+    said = [-1.0, -1.0]  # trials done, and when
+
+    def on_change(state: State) -> None:
+        now = time.monotonic()
+        finished = state.done == state.budget
+        if state.done == said[0] or not (finished or now - said[1] >= _PLAIN_SECONDS):
+            return
+        said[:] = [state.done, now]
+        print(
+            f"{title}: {state.done}/{state.budget}  {clock.text(state)}  {_status(state)}", file=sys.stderr, flush=True
+        )
+
+    return on_change

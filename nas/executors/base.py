@@ -1,0 +1,87 @@
+"""What every executor owes: run evaluations, and say what becomes of them."""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from evaluators import EvaluationFailed, Evaluator, Report
+from search_space import Architecture
+
+
+@dataclass(frozen=True)
+class Job:
+    """One evaluation to be run. `key` tells it apart."""
+
+    key: int
+    architecture: Architecture
+    seed: int
+
+
+@dataclass(frozen=True)
+class Progress:
+    """A job has reported."""
+
+    key: int
+    report: Report
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A job has ended well."""
+
+    key: int
+    metrics: Mapping[str, float]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A job has ended without a result."""
+
+    key: int
+    reason: str
+    seconds: float
+
+
+Event = Progress | Finished | Failed
+
+
+class Executor(ABC):
+    """Runs jobs on its workers. Every submitted job ends in exactly one `Finished` or `Failed` event."""
+
+    workers: int
+    """How many jobs run at once; more may be submitted and wait their turn."""
+
+    @abstractmethod
+    def submit(self, job: Job) -> None:
+        """Take a job; returns at once."""
+
+    @abstractmethod
+    def wait(self) -> Event:
+        """The next event; blocks until there is one. Must not be called when no job is under way."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Stop at once; jobs under way are lost."""
+
+
+def run_job(evaluator: Evaluator, job: Job) -> Iterator[Event]:
+    """Run a job in this process, yielding its events; what may go wrong inside an evaluation becomes `Failed`."""
+    started = time.perf_counter()
+    last: Report | None = None
+    try:
+        for last in evaluator.evaluate(job.architecture, seed=job.seed):
+            yield Progress(job.key, last)
+    except EvaluationFailed as failure:
+        yield Failed(job.key, str(failure), time.perf_counter() - started)
+    except Exception as error:
+        yield Failed(job.key, f"{type(error).__name__}: {error}", time.perf_counter() - started)
+    else:
+        seconds = time.perf_counter() - started
+        if last is None:
+            yield Failed(job.key, "the evaluator reported nothing", seconds)
+        else:
+            yield Finished(job.key, last.metrics, seconds)

@@ -1,0 +1,119 @@
+"""The record of finished trials: an Optuna journal that optuna-dashboard opens, one entry a trial."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from evaluators import Direction
+from search_space import InputError
+from search_space.space import Params
+
+STUDY_NAME = "nas"
+logging.getLogger("optuna").setLevel(logging.WARNING)
+
+
+@dataclass(frozen=True)
+class TrialRecord:
+    """A finished trial. `metrics` is empty for a failed one, which has a `reason` instead."""
+
+    ask: int
+    """Number of the sampler's proposal that became this trial."""
+    params: Params
+    arch_id: str
+    cost: Mapping[str, float]
+    metrics: Mapping[str, float]
+    seconds: float
+    rejected: Mapping[str, int] = field(default_factory=dict)
+    """Proposals turned down since the previous trial, by kind: `duplicate`, `infeasible`."""
+    reason: str = ""
+
+    @property
+    def failed(self) -> bool:
+        """Whether it ended without a score."""
+        return bool(self.reason)
+
+
+class _FolderIsLocked(JournalFileOpenLock):
+    """No lock: the run folder is locked as a whole, and a lock file would outlive a killed process."""
+
+    def acquire(self) -> bool:
+        return True
+
+    def release(self) -> None:
+        return
+
+
+class TrialLog:
+    """Appends trials to the journal and reads them back."""
+
+    def __init__(
+        self, path: Path, direction: Direction, objective: str, distributions: Mapping[str, BaseDistribution]
+    ) -> None:
+        self._objective = objective
+        self._distributions = dict(distributions)
+        if path.exists():
+            _drop_torn_line(path)
+        try:
+            storage = JournalStorage(JournalFileBackend(str(path), lock_obj=_FolderIsLocked(str(path))))
+            self._study = optuna.create_study(
+                storage=storage, study_name=STUDY_NAME, direction=direction, load_if_exists=True
+            )
+        except (OSError, ValueError, KeyError, AssertionError) as error:
+            rule = f"the journal cannot be read: {type(error).__name__}: {error}"
+            raise InputError(rule, where=str(path), remedy="restore it from a copy, or start a new run") from None
+
+    def append(self, record: TrialRecord) -> None:
+        """Add a finished trial; it is on the disk when this returns."""
+        attributes: dict[str, Any] = {
+            "arch_id": record.arch_id,
+            **record.cost,
+            **record.metrics,
+            "seconds": round(record.seconds, 3),
+            "ask": record.ask,
+            "rejected": dict(record.rejected),
+        }
+        if record.failed:
+            attributes["reason"] = record.reason
+        self._study.add_trial(
+            create_trial(
+                state=TrialState.FAIL if record.failed else TrialState.COMPLETE,
+                value=None if record.failed else record.metrics[self._objective],
+                params=dict(record.params),
+                distributions=self._distributions,
+                user_attrs=attributes,
+            )
+        )
+
+    def read(self, cost_names: tuple[str, ...]) -> list[TrialRecord]:
+        """All finished trials, in order."""
+        return [_record(trial, cost_names) for trial in self._study.get_trials(deepcopy=False)]
+
+
+def _record(trial: FrozenTrial, cost_names: tuple[str, ...]) -> TrialRecord:
+    attributes = dict(trial.user_attrs)
+    known = {name: attributes.pop(name) for name in ("ask", "arch_id", "seconds", "rejected")}
+    reason = attributes.pop("reason", "")
+    cost = {name: attributes.pop(name) for name in cost_names}
+    return TrialRecord(params=dict(trial.params), cost=cost, metrics=attributes, reason=reason, **known)
+
+
+def _drop_torn_line(path: Path) -> None:
+    """Cut off a last line that a killed process left half written; the next entry would be glued to it."""
+    with open(path, "rb+") as file:
+        size = file.seek(0, os.SEEK_END)
+        back = min(size, 1 << 20)
+        file.seek(size - back)
+        tail = file.read()
+        if tail and not tail.endswith(b"\n"):
+            file.truncate(size - back + tail.rfind(b"\n") + 1)

@@ -1,0 +1,120 @@
+"""The run folder: every file a search writes or reads, in one place."""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import json
+import os
+import platform
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import filelock
+
+from nas.settings import Settings
+from search_space import Architecture, InputError, SearchSpace, dump_architecture
+from search_space.documents import Document, Row, read_document, to_yaml, write_whole
+from search_space.space_file import parse_space
+
+RUNS = Path("runs")
+_RUN_KEYS = dict.fromkeys(("schema_version", "settings", "space", "evaluator", "started", "versions", "host"), True)
+
+
+class RunFolder:
+    """A run's files. Only the process that holds the lock writes; every file but the journal is written whole."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.run_file = path / "run.yaml"
+        self.journal = path / "journal.log"
+        self.best_file = path / "best.yaml"
+        self.summary_file = path / "summary.json"
+        self.worker_log = path / "workers.log"
+        self._lock = filelock.FileLock(path / ".lock", timeout=0)
+
+    @classmethod
+    def create(cls, path: Path, settings: Settings, space: SearchSpace, evaluator: Mapping[str, Any]) -> RunFolder:
+        """Make a new run folder, locked; raises `InputError` if something is there already."""
+        folder = cls(path)
+        if folder.run_file.exists():
+            raise InputError("there is a run already", str(path), remedy=f"use another --out, or `nas resume {path}`")
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise InputError("--out must be a new or empty folder", str(path), remedy="use another --out")
+        folder.lock()
+        plain = {
+            "schema_version": 1,
+            "started": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+            "settings": settings.to_dict(),
+            "space": _rows(space.plain),
+            "evaluator": dict(evaluator),
+            "versions": versions(),
+            "host": {"platform": platform.platform(), "machine": platform.machine(), "cpus": os.cpu_count()},
+        }
+        write_whole(folder.run_file, to_yaml(plain))
+        return folder
+
+    def lock(self) -> None:
+        """Take the folder for this process; raises `InputError` if another has it. Ends with the process at latest."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._lock.acquire()
+        except filelock.Timeout:
+            remedy = "wait for it to end, or stop it"
+            raise InputError("another process is working on this run", str(self.path), remedy=remedy) from None
+        except OSError as error:
+            remedy = "choose a place that can be written"
+            raise InputError(f"cannot use the folder: {error.strerror}", str(self.path), remedy=remedy) from None
+
+    def unlock(self) -> None:
+        """Give the folder back."""
+        self._lock.release()
+
+    def read(self) -> tuple[Settings, SearchSpace, dict[str, Any]]:
+        """Settings, space and the rest of `run.yaml`; raises `InputError`."""
+        if not self.run_file.exists():
+            raise InputError(
+                "not a run folder: there is no run.yaml", str(self.path), remedy="name a folder under runs/"
+            )
+        document = read_document(self.run_file)
+        plain = document.mapping((), _RUN_KEYS)
+        with document.at(("settings",)):
+            settings = Settings.from_dict(document.mapping(("settings",)))
+        space = parse_space(Document(document.mapping(("space",)), str(self.run_file)))
+        return settings, space, plain
+
+    def write_best(self, architecture: Architecture) -> None:
+        """Replace `best.yaml`."""
+        write_whole(self.best_file, dump_architecture(architecture))
+
+    def write_summary(self, summary: Mapping[str, Any]) -> None:
+        """Replace `summary.json`."""
+        write_whole(self.summary_file, json.dumps(summary, indent=2, allow_nan=False) + "\n")
+
+
+def _rows(plain: Mapping[str, Any]) -> dict[str, Any]:
+    """A space file's data, stages on a line each."""
+    return {**plain, "stages": [Row(stage) for stage in plain["stages"]]}
+
+
+def versions() -> dict[str, str]:
+    """Versions of what decides about results."""
+    names = ("nas", "torch", "torchvision", "optuna", "numpy", "scikit-learn")
+    return {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in names}}
+
+
+def default_path(space: str) -> Path:
+    """`runs/SPACE-DATE-TIME`, with a number behind it if that is taken."""
+    stem = f"{Path(space).stem}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
+    candidates = [RUNS / stem, *(RUNS / f"{stem}-{number}" for number in range(2, 1000))]
+    return next(path for path in candidates if not path.exists())
+
+
+def newest_run() -> Path:
+    """The run under `runs/` that was started last; raises `InputError` if there is none."""
+    found = [path.parent for path in RUNS.glob("*/run.yaml")]
+    if not found:
+        remedy = "name an architecture, or start with `nas search`"
+        raise InputError("there is no run yet under runs/", remedy=remedy)
+    return max(found, key=lambda path: (path / "run.yaml").stat().st_mtime)

@@ -1,0 +1,80 @@
+"""What a search was asked to do: all that is needed to repeat it."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import searchers
+from evaluators import sources
+from nas.constraints import Constraint, parse_constraint
+from search_space import InputError
+from search_space.errors import did_you_mean
+from search_space.rules import Integer
+
+_BUDGET = Integer(1, 10_000_000)
+_SEED = Integer(0, 2**63 - 1)
+_WORKERS = Integer(0, 1_024)
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A search request, validated when made."""
+
+    budget: int
+    seed: int = 0
+    searcher: str = searchers.DEFAULT
+    objective: str = "accuracy"
+    constraints: tuple[str, ...] = ()
+    data: str = sources.DEFAULT
+    data_root: str = "data"
+    device: str = "auto"
+    executor: str = "inline"
+    workers: int = 0
+    """Evaluations at once; 0 means one for each processor on the CPU, one on a GPU."""
+
+    def __post_init__(self) -> None:
+        _BUDGET.check("--budget", self.budget)
+        _SEED.check("--seed", self.seed)
+        _WORKERS.check("--workers", self.workers)
+        if self.searcher not in searchers.SEARCHERS:
+            remedy = did_you_mean(self.searcher, searchers.SEARCHERS)
+            raise InputError("--searcher must be a known name", self.searcher, remedy=remedy)
+        # The canonical spelling, so that equal requests are equal.
+        object.__setattr__(self, "constraints", tuple(str(constraint) for constraint in self.parsed_constraints()))
+
+    def parsed_constraints(self) -> list[Constraint]:
+        """The constraints as values."""
+        return [parse_constraint(text) for text in self.constraints]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for `run.yaml`."""
+        return {**dataclasses.asdict(self), "constraints": list(self.constraints)}
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> Settings:
+        """Read back what `to_dict` wrote; raises `InputError`."""
+        known = {field.name for field in dataclasses.fields(cls)}
+        for name in plain:
+            if name not in known:
+                raise InputError("settings have no field of this name", name, remedy=did_you_mean(name, known))
+        constraints = plain.get("constraints", [])
+        if "budget" not in plain or not isinstance(constraints, list):
+            raise InputError("settings need a budget, and a list of constraints", remedy="restore the file")
+        for name in ("searcher", "objective", "data", "data_root", "device", "executor"):
+            if not isinstance(plain.get(name, ""), str):
+                raise InputError(f"{name} must be a word", plain[name], field=name, remedy="restore the file")
+        return cls(**{**plain, "constraints": tuple(map(str, constraints))})
+
+
+def parse_duration(text: str) -> float:
+    """Seconds of `90s`, `30m`, `2h` or `1.5d`. Raises `InputError`."""
+    match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([smhd])\s*", text, re.IGNORECASE)
+    seconds = float(match[1]) * _SECONDS[match[2].lower()] if match else 0.0
+    if seconds <= 0:
+        raise InputError("--time-limit must be a duration", text, remedy="write it as 90s, 30m or 2h")
+    return seconds

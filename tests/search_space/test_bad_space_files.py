@@ -1,0 +1,142 @@
+"""Malformed search-space files: each is refused in one line with file, line, field path, rule, value and remedy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from search_space import InputError, load_space
+
+SPACE = """schema_version: 1
+name: tiny
+resolution: 32
+stem: {type: conv, out_channels: 8}
+stages:
+- type: mbconv
+  num_layers: {choice: [1, 2]}
+  out_channels: {choice: [8, 16]}
+  stride: 2
+  kernel_size: {choice: [3, 5], per: block}
+head: {type: pooled}
+"""
+LAYERS = "num_layers: {choice: [1, 2]}"
+KERNEL = "kernel_size: {choice: [3, 5], per: block}"
+
+# What is replaced, by what -> a piece of the message, `FILE` standing for the path.
+SPACES = [
+    ("name: tiny", "nmae: tiny", "the file has no field of this name, got 'nmae' (FILE:2, nmae); did you mean name?"),
+    ("name: tiny", 'name: "a\\nb"', "(FILE:2, name)"),
+    ("name: tiny", "name: " + "x" * 201, "(FILE:2, name)"),
+    ("name: tiny", "name: tiny\ndescription: 3", "description must be text, got 3 (FILE:3, description); write a word"),
+    ("name: tiny", "name: tiny\nprovenance: {}", "the file has no field of this name, got 'provenance' (FILE:3, prov"),
+    (
+        "version: 1",
+        "version: 7",
+        "schema_version must be 1, got 7 (FILE:1, schema_version); update nas, or mend the file",
+    ),
+    (LAYERS, "num_layers: {choice: []}", "stages[0].num_layers.choice must be a list with at least one item, got []"),
+    (LAYERS, "num_layers: {choice: 3}", "at least one item, got 3 (FILE:7, stages[0].num_layers.choice); add items"),
+    (LAYERS, "num_layers: {}", "stages[0].num_layers needs choice (FILE:7, stages[0].num_layers); add choice"),
+    (
+        LAYERS,
+        "num_layers: {choices: [1]}",
+        "got 'choices' (FILE:7, stages[0].num_layers.choices); did you mean choice?",
+    ),
+    (
+        LAYERS,
+        "num_layers: [1, 2]",
+        "num_layers must be one value or a choice, got [1, 2] (FILE:7, stages[0].num_layers)",
+    ),
+    (
+        LAYERS,
+        "num_layers: {choice: [1, 1]}",
+        "the options of num_layers must differ, got 1 (FILE:7, stages[0].num_layer",
+    ),
+    (
+        LAYERS,
+        "num_layers: {choice: [1, 0]}",
+        "num_layers must be 1 to 1000, got 0 (FILE:7, stages[0].num_layers.choice[1]",
+    ),
+    (
+        LAYERS,
+        "num_layers: {choice: [1, 2], per: block}",
+        "num_layers and stride belong to the stage, not to a block",
+    ),
+    (
+        LAYERS,
+        "num_layers: {choice: [1, 2], per: net}",
+        "per must be one of its known names, got 'net' (FILE:7, stages[0]",
+    ),
+    ("stride: 2", "stride: {choice: [1, 2], per: block}", "num_layers and stride belong to the stage, not to a block"),
+    ("[8, 16]}", "[8, 16], per: block}", "out_channels"),
+    (
+        "stride: 2",
+        "stride: 2\n  se_ratoi: 1",
+        "no block type chosen here has a field of this name, got 'se_ratoi'",
+    ),
+    (
+        "stride: 2",
+        "stride: 2\n  expand_ratio: {choice: [2, 2.0]}",
+        "the options of expand_ratio must differ, got 2.0",
+    ),
+    (
+        KERNEL,
+        "kernel_size: {choice: [3, 4]}",
+        "kernel_size must be odd, got 4 (FILE:10, stages[0].kernel_size.choice[1]); u",
+    ),
+    ("  out_channels: {choice: [8, 16]}\n", "", "mbconv needs out_channels (FILE:6, stages[0]); add out_channels"),
+    (
+        "32\n",
+        "{choice: [32, 3]}\n",
+        "resolution must be at least the product of all strides, 4, got 3 (FILE:3, resolution)",
+    ),
+    (
+        "32\n",
+        "{choice: [32], per: block}\n",
+        "resolution is chosen once for the network, got 'block' (FILE:3, resolution.",
+    ),
+    (
+        "32\n",
+        "[32, 64]\n",
+        "resolution must be one value or a choice, got [32, 64] (FILE:3, resolution); write {choice: [",
+    ),
+    (
+        "{type: pooled}",
+        "{type: {choice: [pooled, x]}}",
+        "head type must be a known name, got 'x' (FILE:11, head.type.choi",
+    ),
+    ("{type: pooled}", "{}", "a head needs a type (FILE:11, head); add `type:`"),
+    (
+        "type: mbconv",
+        "type: {choice: [conv, mbcov]}",
+        "got 'mbcov' (FILE:6, stages[0].type.choice[1]); did you mean mbconv?",
+    ),
+    (
+        "- type: mbconv",
+        "- {type: conv, out_channels: 8}\n" * 64 + "- type: mbconv",
+        "a space may have at most 64 stages, got",
+    ),
+    (
+        LAYERS,
+        f"num_layers: {{choice: {list(range(1, 258))}}}",
+        "a choice may have at most 256 options, got 257 (FILE:7, st",
+    ),
+]
+
+
+def test_the_unbroken_file_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text(SPACE)
+    assert load_space(path).size == 2 * (2 + 4)
+
+
+@pytest.mark.parametrize(("old", "new", "message"), SPACES)
+def test_broken_space(old: str, new: str, message: str, tmp_path: Path) -> None:
+    assert old in SPACE
+    path = tmp_path / "a.yaml"
+    path.write_text(SPACE.replace(old, new, 1))
+    with pytest.raises(InputError) as caught:
+        load_space(path)
+    assert message.replace("FILE", str(path)) in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
