@@ -15,7 +15,7 @@ from search_space.blocks import Block
 from search_space.component import plain_number
 from search_space.errors import InputError
 from search_space.head import Head
-from search_space.rules import RATE, Integer, Number, Rule
+from search_space.rules import NAME, RATE, Integer, Number, PlainMapping, Rule
 from search_space.stem import Stem
 
 MAX_BLOCKS = 1_000
@@ -68,8 +68,8 @@ class Architecture:
     of one width without a stride between them are one stage.)
 
     `resolution` is the deployment resolution in pixels, at which cost and latency are counted; `norm_eps` and
-    `norm_momentum` (PyTorch's convention) hold for all batch norms; `drop_path_rate` is the stochastic-depth rate of
-    the last block, growing linearly from 0 (Huang et al. 2016).
+    `norm_momentum` (PyTorch's convention) hold for all batch norms; `drop_path_rate` is the stochastic-depth rate:
+    of n blocks, block i from 0 has rate · i / n (Huang et al. 2016, as torchvision counts).
     """
 
     name: str = field(compare=False)
@@ -85,24 +85,20 @@ class Architecture:
     provenance: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
     def __post_init__(self) -> None:
-        if (
-            not isinstance(self.name, str)
-            or not self.name.strip()
-            or not self.name.isprintable()
-            or len(self.name) > 200
-        ):
-            raise InputError(
-                "name must be a word or a few, on one line", self.name, field="name", remedy="give a short name"
-            )
+        NAME.check("name", self.name)
         for name, rule in ARCHITECTURE_RULES.items():
             object.__setattr__(self, name, rule.check(name, getattr(self, name)))
+        for name, kind in (("stem", Stem), ("head", Head)):
+            if not isinstance(getattr(self, name), kind):
+                raise InputError(f"{name} must be a {kind.__name__} value", getattr(self, name), field=name)
         for stage in self.stages:
             if not isinstance(stage, Stage):
                 raise InputError(
                     "stages must be Stage values", stage, field="stages", remedy="wrap blocks in Stage((…))"
                 )
-        object.__setattr__(self, "stages", _canonical_stages(block for stage in self.stages for block in stage.blocks))
-        object.__setattr__(self, "provenance", MappingProxyType(dict(self.provenance)))
+        object.__setattr__(self, "stages", group_blocks(block for stage in self.stages for block in stage.blocks))
+        provenance = PlainMapping().check("provenance", self.provenance)
+        object.__setattr__(self, "provenance", MappingProxyType(provenance))
         if self.total_stride > self.resolution:
             raise InputError(
                 f"resolution must be at least the product of all strides, {self.total_stride}",
@@ -184,8 +180,8 @@ def _with_stride_one(block: Block) -> Block:
     return block if block.stride == 1 else dataclasses.replace(block, stride=1)
 
 
-def _canonical_stages(blocks: Iterable[Block]) -> tuple[Stage, ...]:
-    """Group blocks into the longest possible stages."""
+def group_blocks(blocks: Iterable[Block]) -> tuple[Stage, ...]:
+    """Group blocks into the longest possible stages, the canonical form."""
     groups: list[list[Block]] = []
     count = 0
     for block in blocks:

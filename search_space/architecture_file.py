@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import Any, cast
 
 from search_space.architecture import MAX_BLOCKS, Architecture, Stage, row_blocks
@@ -50,18 +51,18 @@ def dump_architecture(architecture: Architecture) -> str:
     return to_yaml(plain)
 
 
-def check_schema_version(document: Document) -> None:
-    """Refuse files of another schema version than this one."""
-    version = document.data["schema_version"]
+def top_level(document: Document, keys: Mapping[str, bool]) -> dict[str, Any]:
+    """The document's mapping with these keys; refuses files of another schema version first."""
+    version = document.mapping(()).get("schema_version", SCHEMA_VERSION)
     with document.at(("schema_version",)):
         if type(version) is not int or version != SCHEMA_VERSION:
             raise InputError(f"schema_version must be {SCHEMA_VERSION}", version, remedy="update nas, or mend the file")
+    return document.mapping((), keys)
 
 
 def parse_architecture(document: Document) -> Architecture:
     """Make the architecture that a document describes."""
-    plain = document.mapping((), _KEYS)
-    check_schema_version(document)
+    plain = top_level(document, _KEYS)
     stages: list[Stage] = []
     for index in range(len(document.sequence(("stages",)))):
         path = ("stages", index)

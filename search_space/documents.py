@@ -9,11 +9,11 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import yaml
 
@@ -26,13 +26,45 @@ _MAX_BYTES = 4_000_000
 _MAX_DEPTH = 40
 
 
+_TAG = "tag:yaml.org,2002:"
+
+
 class _Loader(yaml.SafeLoader):
-    """YAML 1.1 as PyYAML reads it, plus floats like `1e-3` which YAML 1.1 takes for words."""
+    """YAML with the scalars of YAML 1.2's core schema (without octal and hexadecimal numbers).
+
+    YAML 1.1, as PyYAML has it, takes `1e-3` for a word, `no` for false and `1:30` for ninety.
+    """
+
+    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}  # type: ignore[misc]
+    yaml_constructors: ClassVar[dict[Any, Any]] = {
+        tag: yaml.SafeLoader.yaml_constructors[tag] for tag in (None, f"{_TAG}str", f"{_TAG}seq", f"{_TAG}map")
+    }
 
 
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9]+[eE][-+]?[0-9]+$"), list("-+0123456789")
-)
+_SCALARS: dict[str, tuple[str, Callable[[str], Any]]] = {
+    "null": (r"~|null|Null|NULL|", lambda text: None),
+    "bool": (r"true|True|TRUE|false|False|FALSE", lambda text: text.lower() == "true"),
+    "int": (r"[-+]?[0-9]{1,400}", int),
+    "float": (
+        r"[-+]?(?:[0-9]{1,400}\.?[0-9]{0,400}|\.[0-9]{1,400})(?:[eE][-+]?[0-9]{1,9})?"
+        r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
+        lambda text: float(text.lower().replace(".inf", "inf").replace(".nan", "nan")),
+    ),
+}
+
+
+def _scalar(loader: _Loader, node: yaml.ScalarNode) -> Any:
+    """null, true, false and numbers; an explicit tag (`!!int x`) is held to the same forms."""
+    name = node.tag.removeprefix(_TAG)
+    form, make = _SCALARS[name]
+    if not re.fullmatch(form, node.value):
+        raise yaml.constructor.ConstructorError(None, None, f"{name} expected", node.start_mark)
+    return make(node.value)
+
+
+for _name, (_form, _) in _SCALARS.items():
+    _Loader.add_implicit_resolver(_TAG + _name, re.compile(f"(?:{_form})$"), None)
+    _Loader.add_constructor(_TAG + _name, _scalar)
 
 
 @dataclass(frozen=True)
@@ -126,13 +158,7 @@ def read_document(path: str | os.PathLike[str]) -> Document:
 def parse_document(text: str, origin: str = "", *, is_json: bool = False) -> Document:
     """Parse YAML (or JSON) text; `origin` is the file name used in messages."""
     if is_json:
-        try:
-            json.loads(text)
-        except (ValueError, RecursionError) as error:
-            line = getattr(error, "lineno", 1)
-            problem = getattr(error, "msg", "nested too deeply")
-            raise InputError(f"not valid JSON: {problem}", where=f"{origin}:{line}", remedy="mend the syntax") from None
-        text = text.replace("\t", " ")  # white space in JSON, a syntax error in YAML
+        return _parse_json(text, origin)
     loader = _Loader(text) if text.isprintable() else _checked_loader(text, origin)
     try:
         node = loader.get_single_node()
@@ -146,13 +172,24 @@ def parse_document(text: str, origin: str = "", *, is_json: bool = False) -> Doc
         problem = getattr(error, "problem", None) or str(error)
         where = f"{origin}:{mark.line + 1}" if mark else origin
         raise InputError(f"not valid YAML: {problem}", where=where, remedy="mend the syntax") from None
-    except (ValueError, OverflowError, RecursionError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"not valid YAML: {error}", where=origin, remedy="mend the value") from None
+    except RecursionError:
+        raise InputError("the file is nested too deeply", where=origin, remedy="flatten it") from None
     finally:
         loader.dispose()
     return Document(data, origin, lines)
+
+
+def _parse_json(text: str, origin: str) -> Document:
+    try:
+        data = json.loads(text)
+    except RecursionError:
+        raise InputError("the file is nested too deeply", where=origin, remedy="flatten it") from None
+    except ValueError as error:
+        where = f"{origin}:{getattr(error, 'lineno', 1)}"
+        problem = getattr(error, "msg", "a number is too long")
+        raise InputError(f"not valid JSON: {problem}", where=where, remedy="mend the syntax") from None
+    # JSON is YAML but for tabs, so that YAML tells the lines, and refuses duplicate keys.
+    return Document(data, origin, parse_document(text.replace("\t", " "), origin).lines)
 
 
 def _checked_loader(text: str, origin: str) -> _Loader:
@@ -166,9 +203,11 @@ def _checked_loader(text: str, origin: str) -> _Loader:
         raise InputError("a file must be plain text, without control characters", where=f"{origin}:{line}") from None
 
 
-def _walk(node: yaml.Node, path: Where, lines: dict[Where, int], seen: set[int], origin: str) -> None:
+def _walk(
+    node: yaml.Node, path: Where, lines: dict[Where, int], seen: set[int], origin: str, line: int | None = None
+) -> None:
     """Record the line of every value below `node`; refuse aliases, odd keys and too deep nesting."""
-    line = node.start_mark.line + 1
+    line = line or node.start_mark.line + 1  # the key's, where there is one: an alias has its anchor's mark
     where = f"{origin}:{line}" + (f", {dotted(path)}" if path else "")
     if id(node) in seen:
         raise InputError("aliases (`*name`) are not supported", where=where, remedy="write the value out")
@@ -190,8 +229,7 @@ def _walk(node: yaml.Node, path: Where, lines: dict[Where, int], seen: set[int],
                 raise InputError("a key may stand only once", key_node.value, where=where, remedy="remove one")
             keys.add(key_node.value)
             place = (*path, key_node.value)
-            _walk(value_node, place, lines, seen, origin)
-            lines[place] = key_node.start_mark.line + 1
+            _walk(value_node, place, lines, seen, origin, key_node.start_mark.line + 1)
 
 
 class _Dumper(yaml.SafeDumper):
@@ -227,9 +265,9 @@ def write_whole(path: str | os.PathLike[str], text: str) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, target)
-    except OSError as error:
-        with suppress(OSError):
+    except (OSError, ValueError) as error:  # ValueError: a NUL byte in the name, text that is not Unicode
+        with suppress(OSError, ValueError):
             temporary.unlink(missing_ok=True)
-        reason = error.strerror or str(error)
+        reason = getattr(error, "strerror", None) or str(error)
         remedy = "choose a place that can be written"
         raise InputError(f"cannot write the file: {reason}", os.fspath(path), remedy=remedy) from None

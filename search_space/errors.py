@@ -59,7 +59,10 @@ def one_line(text: str) -> str:
 
 def short(value: Any, limit: int = 60) -> str:
     """`repr(value)` on one line, at most `limit` characters."""
-    text = one_line(repr(value))
+    try:
+        text = one_line(repr(value))
+    except ValueError:  # Python refuses to print integers of many thousand digits
+        text = f"{type(value).__name__} too long to print"
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 

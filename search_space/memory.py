@@ -50,8 +50,10 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
-        in_place = torch.Tag.pointwise in func.tags or func.overloadpacket.__name__ in _FOLDED
-        self.steps.append((set(self.storages((args, kwargs))), set(self.storages(result)), in_place))
+        folded = func.overloadpacket.__name__ in _FOLDED
+        written = result[0] if folded else result  # batch norms also return statistics, which inference has no use for
+        in_place = folded or torch.Tag.pointwise in func.tags
+        self.steps.append((set(self.storages((args, kwargs))), set(self.storages(written)), in_place))
         return result
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import operator
+from collections.abc import Mapping
 from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any, Protocol
@@ -85,6 +86,44 @@ class OneOf:
         return value
 
 
+@dataclass(frozen=True)
+class Text:
+    """A word or a few, on one line."""
+
+    longest: int
+
+    def check(self, name: str, value: Any) -> str:
+        if not isinstance(value, str) or not value.strip() or not value.isprintable() or len(value) > self.longest:
+            rule = f"{name} must be text on one line, 1 to {self.longest} characters"
+            raise InputError(rule, value, field=name, remedy="write a word or a few")
+        return value
+
+
+@dataclass(frozen=True)
+class PlainMapping:
+    """A mapping of words to what YAML and JSON can hold."""
+
+    def check(self, name: str, value: Any) -> Mapping[str, Any]:
+        if not isinstance(value, Mapping) or not _is_plain(dict(value)):
+            remedy = "use mappings, lists, text, numbers, true, false and null"
+            raise InputError(f"{name} must be plain data", value, field=name, remedy=remedy)
+        return dict(value)
+
+
+def _is_plain(value: Any, depth: int = 0) -> bool:
+    if depth > 20:
+        return False
+    if isinstance(value, dict):
+        return all(isinstance(key, str) and _is_plain(item, depth + 1) for key, item in value.items())
+    if isinstance(value, list):
+        return all(_is_plain(item, depth + 1) for item in value)
+    if isinstance(value, int):
+        return abs(value) < 2**63
+    if isinstance(value, str):
+        return value.isascii() or not any("\ud800" <= c <= "\udfff" for c in value)
+    return value is None or (isinstance(value, float) and math.isfinite(value))
+
+
 # Bounds shared by the block types. They are generous; they exist so that a slip of the keyboard in a file is refused
 # in one line instead of exhausting the machine's memory.
 CHANNELS = Integer(1, 65_536)
@@ -92,5 +131,6 @@ CHANNELS_OR_NONE = Integer(0, 65_536)
 KERNEL_SIZE = Integer(1, 31, odd=True)
 STRIDE = Integer(1, 4)
 EXPAND_RATIO = Number(0.25, 64)
+NAME = Text(200)
 RATIO = Number(0, 1)
 RATE = Number(0, 1, below=True)

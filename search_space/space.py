@@ -10,16 +10,16 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
 import numpy as np
 
-from search_space.architecture import Architecture, Stage
+from search_space.architecture import Architecture, group_blocks
 from search_space.blocks import Block
 from search_space.component import Component
+from search_space.counting import count_sequences
 from search_space.errors import InputError, listed
 from search_space.head import Head
 from search_space.stem import Stem
@@ -88,7 +88,7 @@ class SearchSpace:
     @functools.cached_property
     def size(self) -> int:
         """How many distinct architectures (distinct `arch_id`s) there are, exactly."""
-        sequences = _count_sequences(self.stages)
+        sequences = count_sequences(self.stages)
         return len(self.resolution.options) * len(self.stem.variants) * len(self.head.variants) * sequences
 
     # Genotype <-> architecture.
@@ -105,11 +105,10 @@ class SearchSpace:
 
     def decode(self, genotype: Sequence[int]) -> Architecture:
         """The architecture of a genotype."""
-        stages = tuple(Stage(decoder.blocks(genotype)) for decoder in self._decoders)
         return Architecture(
             name=self.name,
             stem=cast(Stem, self._decode_part("stem", self.stem, genotype)),
-            stages=stages,
+            stages=group_blocks(block for decoder in self._decoders for block in decoder.blocks(genotype)),
             head=cast(Head, self._decode_part("head", self.head, genotype)),
             resolution=cast(int, self.resolution.options[self._picked("resolution", genotype)]),
             **self.constants,
@@ -129,7 +128,7 @@ class SearchSpace:
         """
 
         def outside(what: str, value: Any, options: Sequence[Any]) -> InputError:
-            remedy = f"the space has {listed(options)}" if len(options) <= 8 else ""
+            remedy = f"the space has {listed(options)}" if 0 < len(options) <= 8 else ""
             return InputError(f"{what} of {architecture.name} is not in space {self.name}", value, remedy=remedy)
 
         genotype = [0] * len(self.genes)
@@ -293,45 +292,3 @@ class _StageDecoder:
         for block_picks, genes in zip(blocks, self._block_genes, strict=False):
             for name, gene in zip(self._block_fields, genes, strict=True):
                 genotype[gene] = block_picks[name]
-
-
-_State = tuple[int, int, int, int]
-"""Stage, setting, blocks still to come in the stage, blocks so far in the stage (0 or 1 for "some")."""
-
-
-def _count_sequences(stages: Sequence[StageTemplate]) -> int:
-    """The number of distinct block sequences that the stages can spell.
-
-    Different picks may spell the same sequence, within a stage (a field without effect) and across stages (where one
-    ends and the next begins may be unclear), so products over choices would overcount. The stages form a finite
-    automaton whose letters are blocks; making it deterministic on the way counts every sequence once.
-    """
-
-    def entry(stage: int) -> frozenset[_State]:
-        if stage == len(stages):
-            return frozenset([(stage, 0, 0, 0)])
-        depths = cast(Sequence[int], stages[stage].num_layers.options)
-        return frozenset((stage, setting, n, 0) for setting in range(len(stages[stage].settings)) for n in depths)
-
-    @functools.cache
-    def step(states: frozenset[_State]) -> Counter[frozenset[_State]]:
-        """Where each letter leads, letters with the same end counted together."""
-        ends: dict[Block, set[_State]] = {}
-        for stage, setting, remaining, position in states:
-            if stage == len(stages):
-                continue
-            end = entry(stage + 1) if remaining == 1 else frozenset([(stage, setting, remaining - 1, 1)])
-            for letter in stages[stage].settings[setting].allowed(position):
-                ends.setdefault(letter, set()).update(end)
-        return Counter(frozenset(end) for end in ends.values())
-
-    total = 0
-    spelled = {entry(0): 1}
-    while spelled:
-        longer: dict[frozenset[_State], int] = {}
-        for states, count in spelled.items():
-            total += count * any(stage == len(stages) for stage, *_ in states)
-            for end, letters in step(states).items():
-                longer[end] = longer.get(end, 0) + count * letters
-        spelled = longer
-    return total

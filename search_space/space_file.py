@@ -8,17 +8,18 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from search_space.architecture import ARCHITECTURE_RULES, MAX_BLOCKS
-from search_space.architecture_file import SHARED_NUMBERS, check_schema_version
+from search_space.architecture_file import SHARED_NUMBERS, top_level
 from search_space.built_in import built_in, find_document
 from search_space.component import component_type, field_rules, plain_number, required_fields
 from search_space.documents import Document, Where
 from search_space.errors import InputError, did_you_mean
-from search_space.rules import Integer, OneOf, Rule
+from search_space.rules import NAME, Integer, OneOf, Rule, Text
 from search_space.space import SearchSpace
 from search_space.stem import Stem
 from search_space.template import Choice, Option, StageTemplate, Template
 
 _NUM_LAYERS = Integer(1, MAX_BLOCKS)
+_DESCRIPTION = Text(1_000)
 _MAX_OPTIONS = 256
 _MAX_STAGES = 64
 _MAX_VARIANTS = 100_000
@@ -43,12 +44,10 @@ def load_space(name_or_path: str | os.PathLike[str]) -> SearchSpace:
 
 def parse_space(document: Document) -> SearchSpace:
     """Make the search space that a document describes."""
-    plain = document.mapping((), _KEYS)
-    check_schema_version(document)
-    for key in ("name", "description"):
-        with document.at((key,)):
-            if not isinstance(plain.get(key, ""), str) or not str(plain.get(key, "x")).strip():
-                raise InputError(f"{key} must be text", plain[key], remedy="write a word or a few")
+    plain = top_level(document, _KEYS)
+    with document.at(()):
+        NAME.check("name", plain["name"])
+        _DESCRIPTION.check("description", plain.get("description", "-"))
     constants = {}
     for name in SHARED_NUMBERS:
         if name in plain:

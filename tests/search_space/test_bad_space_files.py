@@ -28,7 +28,11 @@ SPACES = [
     ("name: tiny", "nmae: tiny", "the file has no field of this name, got 'nmae' (FILE:2, nmae); did you mean name?"),
     ("name: tiny", 'name: "a\\nb"', "(FILE:2, name)"),
     ("name: tiny", "name: " + "x" * 201, "(FILE:2, name)"),
-    ("name: tiny", "name: tiny\ndescription: 3", "description must be text, got 3 (FILE:3, description); write a word"),
+    (
+        "name: tiny",
+        "name: tiny\ndescription: 3",
+        "on one line, 1 to 1000 characters, got 3 (FILE:3, description)",
+    ),
     ("name: tiny", "name: tiny\nprovenance: {}", "the file has no field of this name, got 'provenance' (FILE:3, prov"),
     (
         "version: 1",
@@ -69,7 +73,6 @@ SPACES = [
         "per must be one of its known names, got 'net' (FILE:7, stages[0]",
     ),
     ("stride: 2", "stride: {choice: [1, 2], per: block}", "num_layers and stride belong to the stage, not to a block"),
-    ("[8, 16]}", "[8, 16], per: block}", "out_channels"),
     (
         "stride: 2",
         "stride: 2\n  se_ratoi: 1",

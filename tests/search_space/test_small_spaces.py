@@ -202,11 +202,14 @@ def test_cost_range_of_mbconv_spaces_is_exact(name: str, metric: str) -> None:
     assert cost_range(space_of(name), metric) == (min(costs), max(costs))
 
 
-def test_space_that_could_be_of_any_width_in_a_stage_is_refused() -> None:
-    # Blocks of one stage share their width; left in, such a space counts networks that cannot be made.
+def test_width_may_be_chosen_per_block() -> None:
+    # Blocks of other widths are stages of their own in the canonical form: 8-8, 8-16, 16-8, 16-16.
     text = _text("stages: [{type: mbconv, num_layers: 2, out_channels: {choice: [8, 16], per: block}}]")
-    with pytest.raises(ValueError, match=r"out_channels.*wide\.yaml:6, stages\[0\]"):
-        parse_space(parse_document(text, "wide.yaml"))
+    space = parse_space(parse_document(text, "wide.yaml"))
+    assert space.size == 4
+    networks = [space.decode(genotype) for genotype in itertools.product(range(2), repeat=2)]
+    assert [len(network.stages) for network in networks] == [1, 2, 2, 1]
+    assert [space.encode(network) for network in networks] == list(itertools.product(range(2), repeat=2))
 
 
 STAGE = """
