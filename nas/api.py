@@ -28,6 +28,14 @@ from searchers import distributions, make_sampler
 OnChange = Callable[[State], None]
 
 
+class Interrupted(KeyboardInterrupt):
+    """The search was stopped from outside; `run` is the folder to resume."""
+
+    def __init__(self, run: Path) -> None:
+        super().__init__()
+        self.run = run
+
+
 class NothingFound(InputError):
     """The search ended without a single network, because none satisfies the constraints."""
 
@@ -194,9 +202,9 @@ def _run(
 
     try:
         stopped_by = loop.run(deadline=started + time_limit_s)
-    except BaseException:
+    except KeyboardInterrupt:
         folder.write_summary(result("interrupted").to_dict())
-        raise
+        raise Interrupted(folder.path) from None
     finally:
         executor.close()
     ended = result(stopped_by)

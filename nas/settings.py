@@ -11,6 +11,7 @@ from typing import Any
 import searchers
 from evaluators import sources
 from nas.constraints import Constraint, parse_constraint
+from nas.executors import EXECUTORS
 from search_space import InputError
 from search_space.errors import did_you_mean
 from search_space.rules import Integer
@@ -44,6 +45,9 @@ class Settings:
         if self.searcher not in searchers.SEARCHERS:
             remedy = did_you_mean(self.searcher, searchers.SEARCHERS)
             raise InputError("--searcher must be a known name", self.searcher, remedy=remedy)
+        if self.executor not in EXECUTORS:
+            remedy = did_you_mean(self.executor, EXECUTORS)
+            raise InputError("--executor must be a known name", self.executor, remedy=remedy)
         # The canonical spelling, so that equal requests are equal.
         object.__setattr__(self, "constraints", tuple(str(constraint) for constraint in self.parsed_constraints()))
 

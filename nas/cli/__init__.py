@@ -58,9 +58,9 @@ def run(arguments: list[str]) -> int:
     try:
         status = app(args=arguments, prog_name="nas", standalone_mode=False)
         sys.stdout.flush()
-        return status if isinstance(status, int) else 0
+        return min(status, 1) if isinstance(status, int) else 0  # Ctrl-C is 130 to typer
     except typer.Exit as stop:
-        return stop.exit_code
+        return min(stop.exit_code, 1)
     except _UsageProblem as error:
         message = " ".join(error.format_message().split()).rstrip(".")
         context = getattr(error, "ctx", None)
@@ -79,6 +79,9 @@ def run(arguments: list[str]) -> int:
         return 1
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads any more
+        return 1
+    except OSError as error:  # a full disk, a folder that went away
+        print(f"error: {error}; nothing that was recorded is lost", file=sys.stderr)
         return 1
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -50,7 +52,7 @@ def search(
     from nas.settings import parse_duration
 
     limit = parse_duration(time_limit) if time_limit else math.inf
-    with show_progress(f"search {Path(space).stem}") as on_change:
+    with _stoppable(), show_progress(f"search {Path(space).stem}") as on_change:
         result = api.search(
             space,
             budget,
@@ -83,11 +85,22 @@ def resume(
     limit = parse_duration(time_limit) if time_limit else math.inf
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
-        with show_progress(f"resume {run.name}") as on_change:
+        with _stoppable(), show_progress(f"resume {run.name}") as on_change:
             result = api.resume(run, time_limit_s=limit, on_change=on_change)
     for warning in caught:
         typer.echo(f"warning: {warning.message}", err=True)
     _conclude(result, json)
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """Ctrl-C and SIGTERM: say how to go on, exit 1."""
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        run = getattr(stop, "run", None)
+        typer.echo(f"interrupted; go on with: nas resume {run}" if run else "interrupted", err=True)
+        raise typer.Exit(1) from None
 
 
 def _conclude(result: SearchResult, json: bool) -> None:

@@ -8,16 +8,13 @@ from evaluators import Evaluator
 from nas.executors.base import Event, Executor, Failed, Finished, Job, Progress
 from nas.executors.inline import InlineExecutor
 from nas.executors.processes import ProcessExecutor
-from search_space import InputError
-from search_space.errors import did_you_mean
 
 EXECUTORS = ("inline",)
 
 
 def make_executor(name: str, evaluator: Evaluator, workers: int, log: str | os.PathLike[str] | None = None) -> Executor:
-    """The executor of this name; `log` takes what worker processes print."""
-    if name not in EXECUTORS:
-        raise InputError("--executor must be a known name", name, remedy=did_you_mean(name, EXECUTORS))
+    """The executor of this name; `log` takes what worker processes print. There is only `inline` so far."""
+    assert name in EXECUTORS
     return InlineExecutor(evaluator) if workers == 1 else ProcessExecutor(evaluator, workers, log)
 
 

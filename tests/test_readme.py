@@ -1,0 +1,66 @@
+"""What the README says can be typed, can be typed."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from support import nas
+
+ROOT = Path(__file__).parents[1]
+TEXTS = [ROOT / "README.md", ROOT / "docs" / "files.md"]
+README = TEXTS[0].read_text()
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+def test_the_two_commands() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    for target in ("demo", "test", "test-all", "check"):
+        assert f"make {target}" in README
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE)
+
+
+def commands() -> list[str]:
+    lines = [line.split("  #")[0].strip() for block in blocks("console") for line in block.splitlines()]
+    return [line.removeprefix("$ ") for line in lines if line.startswith("$ nas ")]
+
+
+@pytest.mark.parametrize("command", commands())
+def test_commands(command: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Searches are shortened; the rest run as written, where there is a run to work on."""
+    folder = tmp_path_factory.getbasetemp() / "readme"
+    folder.mkdir(exist_ok=True)
+    words = shlex.split(command)[1:]
+    if words[0] == "search":
+        words[words.index("--budget") + 1] = "1"
+        words = [word.replace("imagefolder:photos", "digits").replace("npz:mine.npz", "digits") for word in words]
+    elif words[0] in ("resume", "export") or words == ["show"]:
+        pytest.skip("needs the run of the command before; covered by test_cli.py")
+    done = nas(*words, cwd=folder)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_five_lines_of_python_run_as_a_script(tmp_path: Path) -> None:
+    (code,) = blocks("python")
+    script = tmp_path / "five.py"
+    script.write_text(re.sub(r"budget=\d+", "budget=2", code))
+    done = subprocess.run([sys.executable, str(script)], cwd=tmp_path, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    assert "accuracy" in done.stdout
+
+
+def test_the_example_files_load(tmp_path: Path) -> None:
+    from search_space import load_architecture, load_space
+
+    network, space = re.findall(r"```yaml\n(.*?)```", TEXTS[1].read_text(), re.DOTALL)
+    (tmp_path / "network.yaml").write_text(network)
+    (tmp_path / "space.yaml").write_text(space)
+    assert load_architecture(tmp_path / "network.yaml").name == "my-network"
+    assert load_space(tmp_path / "space.yaml").size > 1
