@@ -8,6 +8,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check
 
 demo: $(VENV)/.installed        ## a short real search on the embedded digits
 	$(BIN)/nas search --space mobilenetv3 --budget 16
+	@echo "  (nas lies in $(BIN): first type  source $(BIN)/activate)"
 
 test: $(VENV)/.installed-test   ## the suite, without what takes minutes
 	$(BIN)/pytest

@@ -54,7 +54,8 @@ class SearchSpace:
 
     def with_constants(self, **constants: Any) -> SearchSpace:
         """The same choices with other constants, as the number of classes of the user's data."""
-        return dataclasses.replace(self, constants={**self.constants, **constants})
+        changed = {**self.constants, **constants}
+        return dataclasses.replace(self, constants=changed, plain={**self.plain, **constants})
 
     # Genes.
 

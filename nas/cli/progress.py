@@ -27,16 +27,13 @@ def show_progress(title: str) -> Iterator[Callable[[State], None]]:
 
 
 def _status(state: State) -> str:
-    """Best so far and what was turned down."""
+    """Best so far, proposals rejected before training, trials failed."""
     best = "no network yet"
     if state.best is not None:
         best = "best " + "  ".join(f"{n} {quantity(v)}" for n, v in state.best.record.metrics.items() if n in _SHOWN)
     counts = state.counts
-    rejected = counts["infeasible"] + counts["duplicate"]
-    return (
-        f"{best}  |  rejected {rejected} (infeasible {counts['infeasible']}, duplicate {counts['duplicate']})"
-        f"  failed {counts['failed']}"
-    )
+    rejected = f"{counts['infeasible']} infeasible, {counts['duplicate']} duplicate, {counts['failed']} failed"
+    return f"{best}  ({rejected})"
 
 
 _SHOWN = ("accuracy", "loss")
@@ -57,24 +54,26 @@ class _Clock:
 
 @contextmanager
 def _live(title: str) -> Iterator[Callable[[State], None]]:
-    from rich.console import Console
+    """A bar, and below it a line on what was found; both fit into 80 columns."""
+    from rich.console import Console, Group
+    from rich.live import Live
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.text import Text
 
     clock = _Clock()
-    columns = (
+    bar = Progress(
         TextColumn("{task.description}"),
-        BarColumn(bar_width=30),
+        BarColumn(bar_width=20),
         MofNCompleteColumn(),
         TextColumn("{task.fields[clock]}"),
-        TextColumn("\n{task.fields[status]}"),
     )
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task(title, total=None, clock="", status="loading data, starting workers")
+    task = bar.add_task(title, total=None, clock="")
+    below = Text("loading data, starting workers")
+    with Live(Group(bar, below), console=Console(stderr=True), refresh_per_second=4):
 
         def on_change(state: State) -> None:
-            progress.update(
-                task, completed=state.done, total=state.budget, clock=clock.text(state), status=_status(state)
-            )
+            bar.update(task, completed=state.done, total=state.budget, clock=clock.text(state))
+            below.plain = _status(state)
 
         yield on_change
 

@@ -1,0 +1,87 @@
+"""What every block type owes. A new one is a file in `search_space/blocks/`, and is tested here without another."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+from pathlib import Path
+from typing import cast
+
+import pytest
+import torch
+
+import search_space
+from search_space import Block, count_cost, load_architecture
+from search_space.component import component_types, field_rules, from_dict
+from search_space.layers import BuildContext
+from search_space.network import initialise
+from search_space.outline import outline_of
+from search_space.rules import Integer, OneOf
+
+TYPES = component_types("block")
+pytestmark = pytest.mark.parametrize("name", sorted(TYPES))
+
+
+def variants(name: str) -> list[Block]:
+    """The default block, and one for each field at another of its legal values."""
+    default = cast(Block, from_dict("block", {"type": name, "out_channels": 16}))
+    made = [default, dataclasses.replace(default, stride=2)]
+    for field, rule in field_rules(TYPES[name]).items():
+        if isinstance(rule, OneOf):
+            made += [dataclasses.replace(default, **{field: option}) for option in rule.options]
+        elif isinstance(rule, Integer) and rule.odd:
+            made += [dataclasses.replace(default, **{field: odd}) for odd in (1, 3, 5, 7)]
+        elif field not in ("out_channels", "stride"):
+            made += [dataclasses.replace(default, **{field: value}) for value in (0.25, 1)]
+    return made
+
+
+@pytest.mark.parametrize(("in_channels", "size"), [(16, 8), (24, 7), (16, 1)])
+def test_shapes_are_those_declared(name: str, in_channels: int, size: int) -> None:
+    for block in variants(name):
+        module = block.build(in_channels, BuildContext(drop_path=0.1))
+        initialise(module)
+        out = module.eval()(torch.randn(2, in_channels, size, size))
+        assert out.shape == (2, block.out_channels, block.out_size(size), block.out_size(size))
+        assert torch.isfinite(out).all()
+
+
+def test_it_can_be_trained_and_scripted_for_deployment(name: str) -> None:
+    for block in variants(name)[:3]:
+        module = block.build(16, BuildContext(drop_path=0.5))
+        initialise(module)
+        module(torch.randn(2, 16, 8, 8)).sum().backward()
+        assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in module.parameters())
+        torch.export.export(module.eval(), (torch.randn(1, 16, 8, 8),))
+
+
+def test_plain_data_round_trip(name: str) -> None:
+    for block in variants(name):
+        assert from_dict("block", block.to_dict()) == block
+
+
+def test_it_is_counted(name: str) -> None:
+    for block in variants(name):
+        module = block.build(16, BuildContext()).eval().requires_grad_(False)
+        counted = outline_of(module).count((16, 8, 8))
+        assert counted.macs > 0
+        assert counted.output_shape == (block.out_channels, block.out_size(8), block.out_size(8))
+
+
+def test_nothing_else_names_it(name: str) -> None:
+    """Outside its own file (and data files), no code has the type's name as a string."""
+    own = Path(search_space.__file__).parent / "blocks"
+    root = own.parents[1]
+    for package in ("search_space", "searchers", "evaluators", "latency", "nas"):
+        for file in (root / package).rglob("*.py"):
+            if file.parent == own or name == "conv":  # `conv` is also the name of a stem
+                continue
+            strings = [n.value for n in ast.walk(ast.parse(file.read_text())) if isinstance(n, ast.Constant)]
+            assert name not in strings, file
+
+
+def test_a_network_of_it_has_a_cost(name: str) -> None:
+    network = load_architecture("mobilenetv3-small")
+    block = variants(name)[0]
+    made = network.replace(stages=(search_space.Stage((dataclasses.replace(block, stride=2), block)),))
+    assert count_cost(made).macs > 0
