@@ -19,7 +19,7 @@ def choose_device(name: str = "auto") -> torch.device:
     try:
         device = torch.device(name)
         torch.empty(1, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
+    except Exception as error:  # each back end has errors of its own for not being there
         remedy = "use auto, cpu, cuda, cuda:N or mps"
         raise InputError(
             f"the device cannot be used: {short(str(error))}", name, where="--device", remedy=remedy

@@ -133,14 +133,20 @@ def _pixels(images: npt.ArrayLike, split: str, where: str) -> Pixels:
         array = array[..., None]
     if array.ndim != 4 or 0 in array.shape or array.shape[3] not in (1, 3):
         rule = f"{split} images must be an array [N, H, W] or [N, H, W, C] with 1 or 3 channels"
-        raise InputError(rule, array.shape, where=where, remedy="reshape it")
+        raise InputError(rule, array.shape, where=where, remedy="reshape it, or drop the alpha channel")
     if array.dtype == np.uint8:
         return array
     if array.dtype.kind == "f" and array.min() >= 0 and array.max() <= 1:  # false for NaN
         scaled: Pixels = np.rint(array * 255).astype(np.uint8)
         return scaled
     rule = f"{split} images must be uint8, or floats from 0 to 1"
-    raise InputError(rule, str(array.dtype), where=where, remedy="convert them")
+    remedy = "divide by 255" if array.dtype.kind == "f" else "convert them"
+    raise InputError(
+        rule,
+        f"{array.dtype} up to {array.max():g}" if array.dtype.kind in "fiu" else str(array.dtype),
+        where=where,
+        remedy=remedy,
+    )
 
 
 def _labels(labels: npt.ArrayLike, split: str, where: str) -> Labels:

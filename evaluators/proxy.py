@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from torch.optim.swa_utils import update_bn
 from evaluators.adapt import proxy_form
 from evaluators.base import Direction, EvaluationFailed, Evaluator, Report, derive_seed
 from evaluators.device import amp_dtype, autocast, choose_device
-from evaluators.images import ImageData, Split
+from evaluators.images import ImageData, Pixels, Split
 from evaluators.recipe import Recipe, default_recipe
 from search_space import Architecture, build_model
 
@@ -48,7 +49,9 @@ class ProxyTraining(Evaluator):
         self._batches: dict[tuple[str, int], Batches] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_batches": {}}  # each process prepares its own
+        # Each process prepares its own batches, and none needs the test images.
+        splits = {name: split for name, split in self.data.splits.items() if name != "test"}
+        return {**self.__dict__, "_batches": {}, "data": dataclasses.replace(self.data, splits=splits)}
 
     def describe(self) -> dict[str, Any]:
         """The data, the recipe and the device."""
@@ -82,6 +85,8 @@ class ProxyTraining(Evaluator):
             final_size=recipe.final_size_px,
             num_classes=self.data.num_classes,
         )
+        if form.input_channels not in (1, 3):
+            raise EvaluationFailed(f"images have 1 or 3 channels, the network expects {form.input_channels}")
         train = self._split("train", form.input_channels)
         model = build_model(form).to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         batch = min(recipe.batch_size, len(train.labels))
@@ -126,14 +131,14 @@ class ProxyTraining(Evaluator):
         loss = F.cross_entropy(logits, val.labels).item()
         if not math.isfinite(loss):
             raise EvaluationFailed(f"the validation loss is {loss}")
-        return {"accuracy": (logits.argmax(1) == val.labels).double().mean().item(), "loss": loss}
+        return {"accuracy": (logits.argmax(1) == val.labels).sum().item() / len(val.labels), "loss": loss}
 
     def _split(self, name: str, channels: int) -> Batches:
         """A split, prepared once: thinned, resized, normalised, on the device."""
         key = (name, channels)
         if key not in self._batches:
             limit = self.recipe.max_train_images if name == "train" else self.recipe.max_val_images
-            mean, std = _statistics(self.data.splits["train"])
+            mean, std = _statistics(self.data.splits["train"].images[: self.recipe.max_train_images])
             self._batches[key] = prepare(
                 self.data.splits[name], limit, self.recipe.resolution_px, channels, mean, std, self.device
             )
@@ -159,9 +164,9 @@ def _decayed(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     return [{"params": kernels, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
 
 
-def _statistics(split: Split) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of each channel, on the scale 0 to 1."""
-    pixels = split.images.reshape(-1, split.images.shape[3])
+def _statistics(images: Pixels) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of each channel of [N, H, W, C] images, on the scale 0 to 1."""
+    pixels = images.reshape(-1, images.shape[3])
     mean = pixels.mean(0) / 255
     std = pixels.std(0) / 255
     return torch.tensor(mean, dtype=torch.float32), torch.tensor(std, dtype=torch.float32).clamp_min(1e-3)
@@ -172,9 +177,9 @@ def prepare(
 ) -> Batches:
     """Up to `limit` images [N, channels, size, size] on `device`, a random part of the split if it has more."""
     images, labels = split.images, split.labels
-    if len(labels) > limit:
-        chosen = np.sort(np.random.default_rng(0).permutation(len(labels))[:limit])
-        images, labels = images[chosen], labels[chosen]
+    # Shuffled once and for all: files are often sorted by class, and norm statistics are estimated on the first ones.
+    chosen = np.random.default_rng(0).permutation(len(labels))[:limit]
+    images, labels = images[chosen], labels[chosen]
     pixels = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float() / 255
     if pixels.shape[2:] != (size, size):
         pixels = F.interpolate(pixels, (size, size), mode="bilinear", antialias=True)

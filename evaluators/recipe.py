@@ -7,6 +7,22 @@ from dataclasses import dataclass
 from typing import Any
 
 from evaluators.images import ImageData
+from search_space import InputError
+from search_space.rules import Integer, Number, Rule
+
+_RULES: dict[str, Rule] = {
+    "resolution_px": Integer(1, 4_096),
+    "epochs": Integer(1, 100_000),
+    "max_train_images": Integer(1, 1_000_000_000),
+    "max_val_images": Integer(1, 1_000_000_000),
+    "batch_size": Integer(2, 65_536),
+    "learning_rate": Number(0, 1e30),
+    "weight_decay": Number(0, 1e6),
+    "label_smoothing": Number(0, 1, below=True),
+    "shift_share": Number(0, 0.5),
+    "final_size_px": Integer(1, 4_096),
+    "norm_images": Integer(2, 1_000_000),
+}
 
 
 @dataclass(frozen=True)
@@ -32,6 +48,12 @@ class Recipe:
     norm_images: int = 256
     """Training images on which batch-norm statistics are estimated anew before validation."""
 
+    def __post_init__(self) -> None:
+        for name, rule in _RULES.items():
+            object.__setattr__(self, name, rule.check(name, getattr(self, name)))
+        if not isinstance(self.flip, bool):
+            raise InputError("flip must be true or false", self.flip, field="flip")
+
     def describe(self) -> dict[str, Any]:
         """Plain data for the run's record."""
         return dataclasses.asdict(self)
@@ -47,7 +69,7 @@ def default_recipe(data: ImageData) -> Recipe:
     return Recipe(
         resolution_px=16 if small else 32,
         epochs=2,
-        max_train_images=800 if small else 5_000,
+        max_train_images=960 if small else 5_000,
         max_val_images=2_000,
         flip=data.mirrored,
     )

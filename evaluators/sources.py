@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -66,9 +65,10 @@ def _npz(path: str) -> ImageData:
     """NumPy archive with `x_train`, `y_train` and perhaps `x_val`, `y_val`, `x_test`, `y_test`."""
     given: dict[str, tuple[Any, Any]] = {}
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise ValueError("it is a single array")
+        archive = np.load(path, allow_pickle=False)
+        if not isinstance(archive, np.lib.npyio.NpzFile):
+            raise ValueError("it is a single array")
+        with archive:
             for split in SPLITS:
                 pair = (f"x_{split}", f"y_{split}")
                 if all(key in archive for key in pair):
@@ -79,7 +79,7 @@ def _npz(path: str) -> ImageData:
                     raise InputError(f"an npz data set needs {missing}", where=path, remedy=remedy)
     except InputError:
         raise
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError) as error:
+    except Exception as error:  # zip, zlib, NumPy and the header's parser each have errors of their own
         remedy = "write it with numpy.savez(FILE, x_train=…, y_train=…)"
         raise InputError(f"not a readable npz file: {short(str(error))}", where=path or "npz:", remedy=remedy) from None
     return make_image_data(f"npz:{path}", given, where=path)
@@ -130,7 +130,7 @@ def _read_folder(folder: Path) -> tuple[Any, Any, dict[str, int]]:
     for row, index in enumerate(chosen):
         try:
             images[row], _ = listing[index]
-        except (OSError, ValueError, SyntaxError) as error:
+        except Exception as error:  # image decoders each have errors of their own
             file = listing.samples[index][0]
             raise InputError(
                 f"not a readable image: {short(str(error))}", where=file, remedy="remove or mend it"

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from nas.api import SearchResult, resume, search
-    from search_space import build_model, load_architecture, load_space
+    from search_space import InputError, build_model, load_architecture, load_space
 
-__all__ = ["SearchResult", "build_model", "load_architecture", "load_space", "resume", "search"]
+__all__ = ["InputError", "SearchResult", "build_model", "load_architecture", "load_space", "resume", "search"]
 
 
 def __getattr__(name: str) -> Any:
@@ -22,7 +22,7 @@ def __getattr__(name: str) -> Any:
         from nas import api
 
         return getattr(api, name)
-    if name in ("build_model", "load_architecture", "load_space"):
+    if name in ("InputError", "build_model", "load_architecture", "load_space"):
         import search_space
 
         return getattr(search_space, name)

@@ -53,8 +53,9 @@ class SearchResult:
     stopped_by: str
     """`budget`, `exhausted` (nothing new was proposed any more) or `time limit`."""
     wall_time_s: float
+    """Over all sessions that ended by themselves or by Ctrl-C."""
     training_time_s: float
-    """Time inside evaluations, summed over workers, in this session."""
+    """Time inside evaluations, summed over workers and sessions."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data of `summary.json` and `nas search --json`."""
@@ -97,16 +98,24 @@ def search(
     settings are the fields of `nas.settings.Settings` (`seed`, `searcher`, `objective`, `data`, `workers`, …).
     `out` is the run folder, by default `runs/SPACE-DATE-TIME`. Raises `InputError` for a request that cannot be met.
     """
+    if isinstance(constraints, str):
+        constraints = [constraints]
+    if not time_limit_s > 0:
+        raise InputError("time_limit_s must be above 0", time_limit_s)
     chosen = Settings(budget=budget, constraints=tuple(constraints), **settings)
     loaded = space if isinstance(space, SearchSpace) else load_space(space)
     evaluator = _evaluator(chosen)
+    loaded = _fit(loaded, evaluator)
     _check_objective(chosen, evaluator)
     path = run_folder.default_path(loaded.name) if out is None else Path(out)
-    # The number of workers decides about the course of a search, so that it must not depend on where it is resumed.
-    chosen = dataclasses.replace(chosen, workers=chosen.workers or default_workers(evaluator))
+    # Workers and device decide about the course of a search, so that they must not depend on where it is resumed.
+    workers = chosen.workers or min(chosen.budget, default_workers(evaluator))
+    chosen = dataclasses.replace(chosen, workers=workers, device=str(evaluator.device))
     folder = RunFolder.create(path, chosen, loaded, evaluator.describe())
     try:
         return _run(folder, chosen, loaded, evaluator, time_limit_s, on_change)
+    except KeyboardInterrupt:
+        raise Interrupted(path) from None
     finally:
         folder.unlock()
 
@@ -123,7 +132,11 @@ def resume(
     folder.lock()
     try:
         recorded = plain["evaluator"]
-        evaluator = _evaluator(settings, recorded.get("recipe"))
+        if recorded.get("evaluator") != "proxy":
+            remedy = "restore the file"
+            raise InputError("the run must have been made by proxy training", where=str(folder.run_file), remedy=remedy)
+        evaluator = _evaluator(settings, recorded["recipe"])
+        _check_objective(settings, evaluator)
         now = evaluator.describe()
         if now["data"] != recorded["data"]:
             rule = "the data must be those the run began with"
@@ -133,6 +146,8 @@ def resume(
                 was = plain["versions"].get(name)
                 warnings.warn(f"the run began with {name} {was}, this is {version}: scores may differ", stacklevel=2)
         return _run(folder, settings, space, evaluator, time_limit_s, on_change)
+    except KeyboardInterrupt:
+        raise Interrupted(folder.path) from None
     finally:
         folder.unlock()
 
@@ -140,9 +155,24 @@ def resume(
 def _evaluator(settings: Settings, recipe: dict[str, Any] | None = None) -> ProxyTraining:
     data = load_images(settings.data, root=settings.data_root)
     try:
-        return ProxyTraining(data, Recipe(**recipe) if recipe else None, device=settings.device)
+        chosen = Recipe(**recipe) if recipe is not None else None
     except TypeError as error:
         raise InputError(f"the recorded recipe cannot be read: {error}", remedy="start a new run") from None
+    return ProxyTraining(data, chosen, device=settings.device)
+
+
+def _fit(space: SearchSpace, evaluator: ProxyTraining) -> SearchSpace:
+    """The space for the user's own classes, unless it says for how many itself."""
+    classes = evaluator.data.num_classes
+    if "num_classes" not in space.constants:
+        space = space.with_constants(num_classes=classes)
+    if space.constants["num_classes"] < classes:
+        rule = f"num_classes of the space must be at least that of the data, {classes}"
+        raise InputError(rule, space.constants["num_classes"], where=space.name, remedy="raise it, or leave it out")
+    if space.constants.get("input_channels", 3) not in (1, 3):
+        rule = "input_channels must be 1 or 3 for images"
+        raise InputError(rule, space.constants["input_channels"], where=space.name, remedy="change it, or leave it out")
+    return space
 
 
 def _check_objective(settings: Settings, evaluator: Evaluator) -> None:
@@ -159,11 +189,8 @@ def _run(
     time_limit_s: float,
     on_change: OnChange,
 ) -> SearchResult:
-    started = time.monotonic()
+    started, earlier = time.monotonic(), folder.earlier_wall_time_s()
     direction = evaluator.directions[settings.objective]
-    # The found network is for the user's own classes, unless the space says for how many.
-    if "num_classes" not in space.constants:
-        space = space.with_constants(num_classes=evaluator.data.num_classes)
     log = TrialLog(folder.journal, direction, settings.objective, distributions(space))
     recorded = log.read(COUNTED)
     executor = make_executor(settings.executor, evaluator, settings.workers, folder.worker_log)
@@ -197,14 +224,14 @@ def _run(
             metrics = {**best.record.metrics, **best.record.cost}
             found = BestNetwork(_named(best, space, folder, evaluator), metrics)
         counts = {name: loop.state.counts[name] for name in ("complete", "failed", "pruned", "infeasible", "duplicate")}
-        seconds = time.monotonic() - started
+        seconds = earlier + time.monotonic() - started
         return SearchResult(folder.path, found, counts, stopped_by, seconds, loop.state.training_seconds)
 
     try:
         stopped_by = loop.run(deadline=started + time_limit_s)
     except KeyboardInterrupt:
         folder.write_summary(result("interrupted").to_dict())
-        raise Interrupted(folder.path) from None
+        raise
     finally:
         executor.close()
     ended = result(stopped_by)

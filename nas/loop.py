@@ -21,7 +21,7 @@ from evaluators import Direction
 from nas.constraints import Constraint, violated
 from nas.executors import Executor, Failed, Finished, Job
 from nas.record import TrialLog, TrialRecord
-from search_space import Architecture, SearchSpace, count_cost
+from search_space import Architecture, InputError, SearchSpace, count_cost
 from search_space.space import Params
 from searchers import distributions
 
@@ -106,6 +106,9 @@ class SearchLoop:
         self._started = 0
         self._rejected: Counter[str] = Counter()
         self._known: set[str] = set()
+        self._infeasible: set[str] = set()
+        # Exact sizes are worth counting only where a search could come near them.
+        self._size = space.size if space.num_genotypes <= 1_000_000 else math.inf
         self._pending: deque[_Pending] = deque()
         self._exhausted = False
 
@@ -148,21 +151,30 @@ class SearchLoop:
             architecture = self._space.decode(self._space.genotype(trial.params))
             if architecture.arch_id in self._known:
                 kind = "duplicate"
+            elif architecture.arch_id in self._infeasible:
+                kind = "infeasible"
             else:
                 cost = count_cost(architecture).metrics()
                 if not violated(self._constraints, cost):
                     rejected, self._rejected = self._rejected, Counter()
                     return _Pending(trial.number, architecture, trial.params, cost, rejected)
                 kind = "infeasible"
+                self._infeasible.add(architecture.arch_id)
             self._study.tell(trial, state=TrialState.FAIL)
             self._rejected[kind] += 1
             self.state.counts[kind] += 1
+            if len(self._known) + len(self._infeasible) >= self._size:
+                return None
             if sum(self._rejected.values()) % 50 == 0:
                 self._on_change(self.state)
         return None
 
     def _replay(self, record: TrialRecord) -> _Pending:
         """A trial of the record, as if it had just been proposed. Samplers see proposals turned down as failed."""
+        architecture = self._space.decode(self._space.genotype(record.params))
+        if architecture.arch_id != record.arch_id:
+            rule = f"trial {self.state.replayed} of the journal must be the network of its params"
+            raise InputError(rule, record.arch_id, remedy="restore journal.log and run.yaml from a copy")
         while self._asks < record.ask:
             self._study.add_trial(create_trial(state=TrialState.FAIL))
             self._asks += 1
@@ -172,7 +184,6 @@ class SearchLoop:
         self._asks += 1
         self.state.counts.update(record.rejected)
         self.state.replayed += 1
-        architecture = self._space.decode(self._space.genotype(record.params))
         return _Pending(
             record.ask, architecture, record.params, dict(record.cost), Counter(record.rejected), record, replayed=True
         )
@@ -212,7 +223,7 @@ class SearchLoop:
         assert record is not None
         if not pending.replayed:
             self._log.append(record)
-            self.state.training_seconds += record.seconds
+        self.state.training_seconds += record.seconds
         if record.failed:
             self._study.tell(record.ask, state=TrialState.FAIL)
             self.state.counts["failed"] += 1

@@ -62,6 +62,7 @@ class TrialLog:
     ) -> None:
         self._objective = objective
         self._distributions = dict(distributions)
+        self._path = path
         if path.exists():
             _drop_torn_line(path)
         try:
@@ -69,9 +70,8 @@ class TrialLog:
             self._study = optuna.create_study(
                 storage=storage, study_name=STUDY_NAME, direction=direction, load_if_exists=True
             )
-        except (OSError, ValueError, KeyError, AssertionError) as error:
-            rule = f"the journal cannot be read: {type(error).__name__}: {error}"
-            raise InputError(rule, where=str(path), remedy="restore it from a copy, or start a new run") from None
+        except Exception as error:  # whatever Optuna meets in a file that somebody has edited
+            raise _unreadable(path, error) from None
 
     def append(self, record: TrialRecord) -> None:
         """Add a finished trial; it is on the disk when this returns."""
@@ -97,15 +97,32 @@ class TrialLog:
 
     def read(self, cost_names: tuple[str, ...]) -> list[TrialRecord]:
         """All finished trials, in order."""
-        return [_record(trial, cost_names) for trial in self._study.get_trials(deepcopy=False)]
+        records: list[TrialRecord] = []
+        for trial in self._study.get_trials(deepcopy=False):
+            try:
+                record = _record(trial, cost_names)
+                if records and record.ask <= records[-1].ask:
+                    raise ValueError("trials are out of order")
+            except (KeyError, TypeError, ValueError, AttributeError) as error:
+                raise _unreadable(self._path, error) from None
+            records.append(record)
+        return records
+
+
+def _unreadable(path: Path, error: Exception) -> InputError:
+    rule = f"the journal cannot be read: {type(error).__name__}: {error}"
+    return InputError(rule, where=str(path), remedy="restore it from a copy, or start a new run")
 
 
 def _record(trial: FrozenTrial, cost_names: tuple[str, ...]) -> TrialRecord:
     attributes = dict(trial.user_attrs)
     known = {name: attributes.pop(name) for name in ("ask", "arch_id", "seconds", "rejected")}
     reason = attributes.pop("reason", "")
-    cost = {name: attributes.pop(name) for name in cost_names}
-    return TrialRecord(params=dict(trial.params), cost=cost, metrics=attributes, reason=reason, **known)
+    cost = {name: float(attributes.pop(name)) for name in cost_names}
+    metrics = {name: float(value) for name, value in attributes.items()}
+    if not isinstance(known["ask"], int) or not isinstance(known["rejected"], dict):
+        raise TypeError("ask must be a number, rejected a mapping")
+    return TrialRecord(params=dict(trial.params), cost=cost, metrics=metrics, reason=reason, **known)
 
 
 def _drop_torn_line(path: Path) -> None:

@@ -15,6 +15,7 @@ import filelock
 
 from nas.settings import Settings
 from search_space import Architecture, InputError, SearchSpace, dump_architecture
+from search_space.architecture_file import top_level
 from search_space.documents import Document, Row, read_document, to_yaml, write_whole
 from search_space.space_file import parse_space
 
@@ -37,12 +38,16 @@ class RunFolder:
     @classmethod
     def create(cls, path: Path, settings: Settings, space: SearchSpace, evaluator: Mapping[str, Any]) -> RunFolder:
         """Make a new run folder, locked; raises `InputError` if something is there already."""
+        if not space.plain:
+            raise InputError("a search needs a space that was loaded from a file or a preset", space.name)
         folder = cls(path)
-        if folder.run_file.exists():
-            raise InputError("there is a run already", str(path), remedy=f"use another --out, or `nas resume {path}`")
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise InputError("--out must be a new or empty folder", str(path), remedy="use another --out")
+        folder._refuse_if_used()
         folder.lock()
+        try:
+            folder._refuse_if_used()  # somebody may have been faster
+        except InputError:
+            folder.unlock()
+            raise
         plain = {
             "schema_version": 1,
             "started": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
@@ -55,6 +60,13 @@ class RunFolder:
         write_whole(folder.run_file, to_yaml(plain))
         return folder
 
+    def _refuse_if_used(self) -> None:
+        if self.run_file.exists():
+            remedy = f"use another --out, or `nas resume {self.path}`"
+            raise InputError("there is a run already", str(self.path), remedy=remedy)
+        if self.path.exists() and (not self.path.is_dir() or any(path.name != ".lock" for path in self.path.iterdir())):
+            raise InputError("--out must be a new or empty folder", str(self.path), remedy="use another --out")
+
     def lock(self) -> None:
         """Take the folder for this process; raises `InputError` if another has it. Ends with the process at latest."""
         try:
@@ -63,9 +75,11 @@ class RunFolder:
         except filelock.Timeout:
             remedy = "wait for it to end, or stop it"
             raise InputError("another process is working on this run", str(self.path), remedy=remedy) from None
-        except OSError as error:
+        except (OSError, ValueError) as error:  # ValueError: a NUL byte in the name
             remedy = "choose a place that can be written"
-            raise InputError(f"cannot use the folder: {error.strerror}", str(self.path), remedy=remedy) from None
+            raise InputError(
+                f"cannot use the folder: {getattr(error, 'strerror', error)}", str(self.path), remedy=remedy
+            ) from None
 
     def unlock(self) -> None:
         """Give the folder back."""
@@ -78,11 +92,24 @@ class RunFolder:
                 "not a run folder: there is no run.yaml", str(self.path), remedy="name a folder under runs/"
             )
         document = read_document(self.run_file)
-        plain = document.mapping((), _RUN_KEYS)
+        plain = top_level(document, _RUN_KEYS)
+        for section in ("evaluator", "versions", "host"):
+            document.mapping((section,))
+        for section in ("data", "recipe"):
+            if plain["evaluator"].get("evaluator") == "proxy":
+                document.mapping(("evaluator",), {**dict.fromkeys(plain["evaluator"], False), section: True})
+                document.mapping(("evaluator", section))
         with document.at(("settings",)):
             settings = Settings.from_dict(document.mapping(("settings",)))
         space = parse_space(Document(document.mapping(("space",)), str(self.run_file)))
         return settings, space, plain
+
+    def earlier_wall_time_s(self) -> float:
+        """Wall time of the sessions before this one, as far as their summary was written."""
+        try:
+            return float(json.loads(self.summary_file.read_text())["wall_time_s"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return 0.0
 
     def write_best(self, architecture: Architecture) -> None:
         """Replace `best.yaml`."""

@@ -16,9 +16,7 @@ from search_space import InputError
 from search_space.errors import did_you_mean
 from search_space.rules import Integer
 
-_BUDGET = Integer(1, 10_000_000)
-_SEED = Integer(0, 2**63 - 1)
-_WORKERS = Integer(0, 1_024)
+_NUMBERS = {"budget": Integer(1, 10_000_000), "seed": Integer(0, 2**63 - 1), "workers": Integer(0, 1_024)}
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
@@ -39,9 +37,14 @@ class Settings:
     """Evaluations at once; 0 means one for each processor on the CPU, one on a GPU."""
 
     def __post_init__(self) -> None:
-        _BUDGET.check("--budget", self.budget)
-        _SEED.check("--seed", self.seed)
-        _WORKERS.check("--workers", self.workers)
+        for name, rule in _NUMBERS.items():
+            object.__setattr__(self, name, rule.check(f"--{name}", getattr(self, name)))
+        for name in ("searcher", "objective", "data", "data_root", "device", "executor"):
+            if not isinstance(getattr(self, name), str):
+                raise InputError(f"{name} must be text", getattr(self, name), field=name)
+        for constraint in self.constraints:
+            if not isinstance(constraint, str):
+                raise InputError("a constraint must be text", constraint, remedy='write it as "macs<=200M"')
         if self.searcher not in searchers.SEARCHERS:
             remedy = did_you_mean(self.searcher, searchers.SEARCHERS)
             raise InputError("--searcher must be a known name", self.searcher, remedy=remedy)
@@ -69,10 +72,10 @@ class Settings:
         constraints = plain.get("constraints", [])
         if "budget" not in plain or not isinstance(constraints, list):
             raise InputError("settings need a budget, and a list of constraints", remedy="restore the file")
-        for name in ("searcher", "objective", "data", "data_root", "device", "executor"):
-            if not isinstance(plain.get(name, ""), str):
-                raise InputError(f"{name} must be a word", plain[name], field=name, remedy="restore the file")
-        return cls(**{**plain, "constraints": tuple(map(str, constraints))})
+        if plain.keys() != known or plain["workers"] == 0:
+            missing = ", ".join(sorted(known - plain.keys())) or "workers"
+            raise InputError(f"settings need {missing}", remedy="restore the file")
+        return cls(**{**plain, "constraints": tuple(constraints)})
 
 
 def parse_duration(text: str) -> float:

@@ -241,6 +241,13 @@ class Row(dict[str, Any]):
     """A mapping that is written on one line."""
 
 
+def _represent_text(dumper: _Dumper, text: str) -> yaml.Node:
+    """Quoted where our reader would take it for something else: PyYAML's writer thinks of YAML 1.1."""
+    ambiguous = any(re.fullmatch(form, text) for form, _ in _SCALARS.values())
+    return dumper.represent_scalar(_TAG + "str", text, style="'" if ambiguous else None)
+
+
+_Dumper.add_representer(str, _represent_text)
 _Dumper.add_representer(
     Row, lambda dumper, row: dumper.represent_mapping("tag:yaml.org,2002:map", row.items(), flow_style=True)
 )

@@ -83,5 +83,5 @@ def score_of(architecture: Architecture, seed: int) -> float:
 
 def nas(*arguments: str | Path, cwd: Path | None = None, timeout: float = 240) -> subprocess.CompletedProcess[str]:
     """Run the command line in a process of its own."""
-    command = [sys.executable, "-c", "from nas.cli import main; main()", *map(str, arguments)]
+    command = [Path(sys.executable).with_name("nas"), *map(str, arguments)]
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=timeout)

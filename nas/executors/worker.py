@@ -1,4 +1,4 @@
-"""A worker process: `python -m nas.executors.worker FD` gets an evaluator, then jobs, and sends back events."""
+"""A worker process: gets an evaluator, then jobs, through the socket named by its argument; sends back events."""
 
 from __future__ import annotations
 
@@ -24,7 +24,3 @@ def main() -> None:
                 connection.send(event)
     except (EOFError, OSError):
         return
-
-
-if __name__ == "__main__":
-    main()

@@ -72,6 +72,18 @@ def test_proxy_form_keeps_strides_where_there_is_room() -> None:
     assert proxy_form(network, resolution=64, final_size=2, num_classes=10).total_stride == network.total_stride
 
 
+def test_images_sorted_by_class_score_as_well_as_shuffled_ones(digits: ProxyTraining) -> None:
+    """Folders of class folders are sorted; the images for norm statistics must not all be of the first classes."""
+    train = digits.data.splits["train"]
+    order = np.argsort(train.labels, kind="stable")
+    by_class = dataclasses.replace(train, images=train.images[order], labels=train.labels[order])
+    data = dataclasses.replace(digits.data, splits={**digits.data.splits, "train": by_class})
+    labels = ProxyTraining(data, digits.recipe, device="cpu")._split("train", 3).labels
+    assert len(labels[: digits.recipe.norm_images].unique()) == 10
+    first = np.bincount(labels[: digits.recipe.norm_images].numpy(), minlength=10)
+    assert first.min() > 8
+
+
 def test_norm_statistics_are_estimated_anew(digits: ProxyTraining) -> None:
     """With statistics far off, as after fast training, validation would be at chance; re-estimation mends that."""
     network = proxy_form(load_architecture("mobilenetv3-small"), resolution=16, final_size=2, num_classes=10)
