@@ -67,9 +67,10 @@ class TrialLog:
             _drop_torn_line(path)
         try:
             storage = JournalStorage(JournalFileBackend(str(path), lock_obj=_FolderIsLocked(str(path))))
-            self._study = optuna.create_study(
-                storage=storage, study_name=STUDY_NAME, direction=direction, load_if_exists=True
-            )
+            if STUDY_NAME in optuna.get_all_study_names(storage):
+                self._study = optuna.load_study(study_name=STUDY_NAME, storage=storage)
+            else:
+                self._study = optuna.create_study(storage=storage, study_name=STUDY_NAME, direction=direction)
         except Exception as error:  # whatever Optuna meets in a file that somebody has edited
             raise _unreadable(path, error) from None
 
