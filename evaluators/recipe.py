@@ -69,7 +69,7 @@ def default_recipe(data: ImageData) -> Recipe:
     return Recipe(
         resolution_px=16 if small else 32,
         epochs=2,
-        max_train_images=960 if small else 5_000,
+        max_train_images=768 if small else 5_000,
         max_val_images=2_000,
         flip=data.mirrored,
     )
