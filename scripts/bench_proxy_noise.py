@@ -43,7 +43,9 @@ def main() -> None:
     for metric in ("accuracy", "loss"):
         scores = np.array([results[key].metrics[metric] for key in range(2 * len(networks))]).reshape(-1, 2)
         noise = np.sqrt(np.mean((scores[:, 0] - scores[:, 1]) ** 2) / 2)
-        print(f"{metric}: mean {scores.mean():.3f}, between networks sd {scores.mean(1).std():.3f}, seed sd {noise:.3f}")
+        print(
+            f"{metric}: mean {scores.mean():.3f}, between networks sd {scores.mean(1).std():.3f}, seed sd {noise:.3f}"
+        )
         print(f"  tau between seeds {with_interval(scores[:, 0], scores[:, 1])}")
         print(f"  tau with macs     {with_interval(scores.mean(1), macs)}")
 
