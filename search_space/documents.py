@@ -159,7 +159,7 @@ def parse_document(text: str, origin: str = "", *, is_json: bool = False) -> Doc
     """Parse YAML (or JSON) text; `origin` is the file name used in messages."""
     if is_json:
         return _parse_json(text, origin)
-    loader = _Loader(text) if text.isprintable() else _checked_loader(text, origin)
+    loader = _checked_loader(text, origin)
     try:
         node = loader.get_single_node()
         if node is None:

@@ -17,6 +17,7 @@ from typing import Any, cast
 import numpy as np
 
 from search_space.architecture import Architecture, group_blocks
+from search_space.architecture_file import SHARED_NUMBERS
 from search_space.blocks import Block
 from search_space.component import Component
 from search_space.counting import count_sequences
@@ -157,8 +158,7 @@ class SearchSpace:
 
     def _all_constants(self) -> dict[str, Any]:
         defaults = {f.name: f.default for f in dataclasses.fields(Architecture)}
-        names = ("num_classes", "input_channels", "norm_eps", "norm_momentum", "drop_path_rate")
-        return {name: self.constants.get(name, defaults[name]) for name in names}
+        return {name: self.constants.get(name, defaults[name]) for name in SHARED_NUMBERS}
 
     def _encode_stages(
         self,
