@@ -11,7 +11,7 @@ import functools
 from abc import ABC
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, TypeVar, get_type_hints
+from typing import Any, ClassVar, TypeVar, cast, get_type_hints
 
 from search_space.errors import InputError, did_you_mean
 from search_space.rules import Rule
@@ -42,6 +42,10 @@ class Component(ABC):
         They are brought to their default, so that equal networks are equal values, and are not written to files.
         """
         return ()
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Not the remembered hash: it is another one in the next process.
+        return {name: value for name, value in self.__dict__.items() if name != "_hash"}
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as plain data, `type` first; `from_dict` takes it back."""
@@ -82,10 +86,23 @@ def register(name: str) -> Callable[[_C], _C]:
         ):
             raise InputError(f"{component.kind} types must have distinct names", name, remedy="choose another name")
         component.type = name
+        # Components are looked up in dictionaries all the time, and a dataclass's own hash visits every field.
+        component.__hash__ = _remembered_hash(component.__hash__)  # type: ignore[assignment, method-assign]
         _registry[key] = component
         return component
 
     return add
+
+
+def _remembered_hash(compute: Callable[[Any], int]) -> Callable[[Any], int]:
+    def remembered(self: Any) -> int:
+        try:
+            return cast(int, self._hash)
+        except AttributeError:
+            object.__setattr__(self, "_hash", compute(self))
+            return cast(int, self._hash)
+
+    return remembered
 
 
 def component_types(kind: str) -> dict[str, type[Component]]:

@@ -17,19 +17,14 @@ part, by layer. The sum equals counting the whole network, because parts are joi
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from torch import nn
 
 from search_space.architecture import Architecture
-from search_space.blocks import Block
-from search_space.head import Head
-from search_space.layers import BuildContext
 from search_space.outline import Counted, Outline, outline_of
-from search_space.stem import Stem
+from search_space.parts import PartShape, parts
 
-Part = Stem | Block | Head
 _BYTES_PER_ELEMENT = 4
 
 
@@ -57,42 +52,11 @@ class Cost:
         }
 
 
-@dataclass(frozen=True)
-class PartShape:
-    """A part of a network with its input: `part` reads [1, in_channels, size, size]. `size` is in pixels."""
-
-    name: str
-    part: Part
-    in_channels: int
-    size: int
-    out_channels: int
-
-
-def parts(architecture: Architecture) -> Iterator[PartShape]:
-    """Stem, blocks and head with their input shapes, in order."""
-    size, channels = architecture.resolution, architecture.input_channels
-    stem = architecture.stem
-    yield PartShape("stem", stem, channels, size, stem.out_channels)
-    size, channels = stem.out_size(size), stem.out_channels
-    for index, block in enumerate(architecture.blocks):
-        yield PartShape(f"blocks.{index}", block, channels, size, block.out_channels)
-        size, channels = block.out_size(size), block.out_channels
-    yield PartShape("head", architecture.head, channels, size, architecture.num_classes)
-
-
 def count_cost(architecture: Architecture) -> Cost:
     """Counted cost of the whole network at its deployment resolution: the sum over its parts."""
     params = macs = activations = peak = 0
-    size, channels = architecture.resolution, architecture.input_channels
-    stem = architecture.stem
-    costs = [_part_cost(stem, channels, size, stem.out_channels)]
-    size, channels = stem.out_size(size), stem.out_channels
-    for stage in architecture.stages:
-        for block in stage.blocks:
-            costs.append(_part_cost(block, channels, size, block.out_channels))
-            size, channels = block.out_size(size), block.out_channels
-    costs.append(_part_cost(architecture.head, channels, size, architecture.num_classes))
-    for cost in costs:
+    for shape in parts(architecture):
+        cost = part_cost(shape)
         params += cost.params
         macs += cost.macs
         activations += cost.activations
@@ -100,24 +64,17 @@ def count_cost(architecture: Architecture) -> Cost:
     return Cost(params, macs, activations, peak)
 
 
+@functools.lru_cache(maxsize=262_144)
 def part_cost(shape: PartShape) -> Cost:
     """Counted cost of one part (memoised)."""
-    return _part_cost(shape.part, shape.in_channels, shape.size, shape.out_channels)
-
-
-@functools.lru_cache(maxsize=262_144)
-def _part_cost(part: Part, in_channels: int, size: int, out_channels: int) -> Cost:
-    params, outline = _part_outline(part, in_channels, out_channels)
-    return _cost(params, outline.count((in_channels, size, size)))
+    params, outline = _part_outline(shape._replace(size=1))
+    return _cost(params, outline.count((shape.in_channels, shape.size, shape.size)))
 
 
 @functools.lru_cache(maxsize=65_536)
-def _part_outline(part: Part, in_channels: int, out_channels: int) -> tuple[int, Outline]:
-    context = BuildContext()
-    if isinstance(part, Head):
-        module = part.build(in_channels, out_channels, context)
-    else:
-        module = part.build(in_channels, context)
+def _part_outline(shape: PartShape) -> tuple[int, Outline]:
+    """Parameters and outline, which do not depend on the size of the input."""
+    module = shape.build()
     return _count_params(module), outline_of(module.eval().requires_grad_(False))
 
 

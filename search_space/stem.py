@@ -2,32 +2,23 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
 from torch import nn
 
-from search_space.component import Component, register
+from search_space.component import register
+from search_space.feature_map_part import FeatureMapPart
 from search_space.layers import ACTIVATION, BuildContext, conv_norm_act
-from search_space.rules import CHANNELS, KERNEL_SIZE, STRIDE
+from search_space.rules import KERNEL_SIZE, STRIDE
 
 
 @dataclass(frozen=True, kw_only=True)
-class Stem(Component):
+class Stem(FeatureMapPart):
     """[N, in, H, W] → [N, out_channels, ceil(H/stride), ceil(W/stride)]."""
 
     kind: ClassVar[str] = "stem"
-    out_channels: Annotated[int, CHANNELS]
     stride: Annotated[int, STRIDE] = 2
-
-    @abstractmethod
-    def build(self, in_channels: int, context: BuildContext) -> nn.Module:
-        """The module for `in_channels` input channels."""
-
-    def out_size(self, size: int) -> int:
-        """Height (or width) after the stem, from the one before it, in pixels."""
-        return -(-size // self.stride)
 
 
 @register("conv")

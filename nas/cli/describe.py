@@ -114,9 +114,10 @@ def _described(architecture: Architecture) -> dict[str, Any]:
 def _rows_table(architecture: Architecture) -> Table:
     """A row for each run of equal blocks: input, operator, its settings, channels, repeats, stride, cost."""
     from search_space.architecture import stage_rows
-    from search_space.cost import part_cost, parts
+    from search_space.cost import part_cost
+    from search_space.parts import parts
 
-    shapes = list(parts(architecture))
+    shapes = parts(architecture)
     costs = [part_cost(shape) for shape in shapes]
     table = _table("input", "operator", "settings", "out", "n", "s", "params", "macs")
     rows = [({"num_layers": 1, **architecture.stem.to_dict()}, 1)]

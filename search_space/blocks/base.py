@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import ClassVar
 
-from torch import nn
-
-from search_space.component import Component
-from search_space.layers import BuildContext
-from search_space.rules import CHANNELS, STRIDE
+from search_space.feature_map_part import FeatureMapPart
 
 
 @dataclass(frozen=True, kw_only=True)
-class Block(Component):
+class Block(FeatureMapPart):
     """One residual unit of a network: [N, in, H, W] → [N, out_channels, ceil(H/stride), ceil(W/stride)].
 
     A block type is a frozen dataclass in a file of this folder, decorated with `@register("its_name")`. It declares its
@@ -23,13 +18,3 @@ class Block(Component):
     """
 
     kind: ClassVar[str] = "block"
-    out_channels: Annotated[int, CHANNELS]
-    stride: Annotated[int, STRIDE] = 1
-
-    @abstractmethod
-    def build(self, in_channels: int, context: BuildContext) -> nn.Module:
-        """The module for `in_channels` input channels, its parameters uninitialised by us."""
-
-    def out_size(self, size: int) -> int:
-        """Height (or width) after the block, from the one before it, in pixels."""
-        return -(-size // self.stride)

@@ -274,3 +274,13 @@ def test_every_spelling_of_a_float_is_one(number: str) -> None:
 def test_every_spelling_of_six_is_six(number: str) -> None:
     assert parse_document(f"expand_ratio: {number}").data == {"expand_ratio": 6}
     assert parse_document(f'{{"expand_ratio": {number}}}', is_json=True).data == {"expand_ratio": 6}
+
+
+def test_a_component_travels_to_a_process_with_other_hashes() -> None:
+    block = MBConv(out_channels=8)
+    assert hash(block) == hash(MBConv(out_channels=8))
+    code = "import pickle, sys; b = pickle.load(sys.stdin.buffer); print({b: 1}[type(b)(out_channels=8)])"
+    environment = {**os.environ, "PYTHONHASHSEED": "1"}
+    sent = pickle.dumps(block)
+    ran = subprocess.run([sys.executable, "-c", code], input=sent, capture_output=True, env=environment, check=False)
+    assert ran.stdout == b"1\n", ran.stderr

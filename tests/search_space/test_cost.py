@@ -15,9 +15,10 @@ from search_space.blocks.conv import Conv
 from search_space.blocks.depthwise_separable import DepthwiseSeparable
 from search_space.blocks.fused_mbconv import FusedMBConv
 from search_space.blocks.mbconv import MBConv
-from search_space.cost import PartShape, count_module, part_cost, parts
+from search_space.cost import count_module, part_cost
 from search_space.head import PooledHead
 from search_space.memory import peak_elements
+from search_space.parts import PartShape, parts
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", FutureWarning)
@@ -28,7 +29,7 @@ IN = 8 * 4 * 4  # elements of the blocks' input: 8 channels of 4 x 4
 
 
 def block_cost(block: Block) -> Cost:
-    return part_cost(PartShape("block", block, 8, 4, block.out_channels))
+    return part_cost(PartShape(block, 8, 4, block.out_channels))
 
 
 def test_plain_convolution_by_hand() -> None:
@@ -46,7 +47,7 @@ def test_strided_convolution_by_hand() -> None:
 
 
 def test_odd_sizes_round_up() -> None:
-    cost = part_cost(PartShape("block", Conv(out_channels=16, stride=2), 8, 5, 16))
+    cost = part_cost(PartShape(Conv(out_channels=16, stride=2), 8, 5, 16))
     assert cost.macs == 9 * 8 * 16 * 3 * 3
 
 
@@ -89,7 +90,7 @@ def test_depthwise_separable_by_hand() -> None:
 
 def test_head_by_hand() -> None:
     head = PooledHead(conv_channels=32, hidden_channels=64, dropout=0.5)
-    cost = part_cost(PartShape("head", head, 8, 4, 10))
+    cost = part_cost(PartShape(head, 8, 4, 10))
     assert cost.params == 8 * 32 + 2 * 32 + 32 * 64 + 64 + 64 * 10 + 10
     assert cost.macs == 8 * 32 * 16 + 32 * 64 + 64 * 10
     assert cost.activations == 32 * 16 + 64 + 10
@@ -112,8 +113,8 @@ def test_units() -> None:
 
 def test_parts_follow_one_another() -> None:
     architecture = load_architecture("mobilenetv3-large").replace(resolution=65)
-    shapes = list(parts(architecture))
-    assert [shape.name for shape in shapes] == ["stem", *(f"blocks.{i}" for i in range(15)), "head"]
+    shapes = parts(architecture)
+    assert len(shapes) == 17
     network = build_model(architecture).eval()
     x = torch.zeros(1, 3, 65, 65)
     for shape, module in zip(shapes, [network.stem, *network.blocks, network.head], strict=True):
