@@ -139,20 +139,25 @@ def dotted(path: Where) -> str:
 def read_document(path: str | os.PathLike[str]) -> Document:
     """Read a YAML or JSON file; raises `InputError` if it cannot be read or is not one document of plain data."""
     origin = os.fspath(path)
+    return parse_document(read_text(origin, _MAX_BYTES), origin, is_json=origin.lower().endswith(".json"))
+
+
+def read_text(path: str | os.PathLike[str], max_bytes: int) -> str:
+    """The text of a UTF-8 file of at most `max_bytes`; raises `InputError`."""
+    origin = os.fspath(path)
     try:
         with open(origin, "rb") as file:
-            raw = file.read(_MAX_BYTES + 1)
+            raw = file.read(max_bytes + 1)
     except OSError as error:
         raise InputError(f"cannot read the file: {error.strerror}", origin, remedy="check the path") from None
     except ValueError as error:  # a NUL byte in the name
         raise InputError(f"not a file name: {error}", origin, remedy="check the path") from None
-    if len(raw) > _MAX_BYTES:
-        raise InputError(f"a file may have at most {_MAX_BYTES:,} bytes", where=origin, remedy="is it the right file?")
+    if len(raw) > max_bytes:
+        raise InputError(f"a file may have at most {max_bytes:,} bytes", where=origin, remedy="is it the right file?")
     try:
-        text = raw.decode("utf-8-sig")
+        return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(f"a file must be UTF-8 text: {error.reason} at byte {error.start}", where=origin) from None
-    return parse_document(text, origin, is_json=origin.lower().endswith(".json"))
 
 
 def parse_document(text: str, origin: str = "", *, is_json: bool = False) -> Document:

@@ -134,7 +134,7 @@ class SearchSpace:
             return InputError(f"{what} of {architecture.name} is not in space {self.name}", value, remedy=remedy)
 
         genotype = [0] * len(self.genes)
-        for name, value in self._all_constants().items():
+        for name, value in self.all_constants().items():
             if getattr(architecture, name) != value:
                 raise outside(name, getattr(architecture, name), [value])
         if architecture.resolution not in self.resolution.options:
@@ -156,7 +156,8 @@ class SearchSpace:
             raise outside(f"block {place}", blocks[place], [])
         return tuple(genotype)
 
-    def _all_constants(self) -> dict[str, Any]:
+    def all_constants(self) -> dict[str, Any]:
+        """The fields that all architectures of the space share, those left at their default included."""
         defaults = {f.name: f.default for f in dataclasses.fields(Architecture)}
         return {name: self.constants.get(name, defaults[name]) for name in SHARED_NUMBERS}
 

@@ -1,0 +1,227 @@
+"""Building a table: networks that cover every part shape of a space, timed in place, calibrated on whole networks.
+
+An unfinished build lies beside the table as `TABLE.part`, a line for each chunk measured; building again goes on there.
+"""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import importlib.metadata
+import json
+import os
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import filelock
+import numpy as np
+
+from latency.conditions import Conditions
+from latency.measure import Chunk, InPlace, Job, Samples, Whole, measure_chunk, plan
+from latency.runtimes import make_runtime
+from latency.table import Calibration, LatencyTable, Measured, Times
+from latency.table_file import save_table
+from search_space import InputError, SearchSpace
+from search_space.graph import SpaceGraph
+from search_space.parts import PartShape, parts
+
+CALIBRATION_NETWORKS = 40
+_LEAST_NETWORKS = 60
+"""So many networks are timed in place at least: a block's time depends on what ran before it."""
+OnProgress = Callable[[int, int], None]
+"""Called with the chunks done, and their number."""
+NUM_CLASSES = (10, 100, 1000)
+"""Heads are measured for these numbers of classes, if the space does not state its own."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a table is to be built for."""
+
+    space: SearchSpace
+    conditions: Conditions
+    resolutions: tuple[int, ...]
+    num_classes: tuple[int, ...]
+    seed: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, by which an unfinished build is recognised."""
+        return {
+            "space": self.space.name,
+            "space_sha256": hashlib.sha256(json.dumps(self.space.plain, sort_keys=True).encode()).hexdigest()[:16],
+            "conditions": self.conditions.to_dict(),
+            "resolutions_px": list(self.resolutions),
+            "num_classes": list(self.num_classes),
+            "seed": self.seed,
+        }
+
+
+def request(
+    space: SearchSpace,
+    conditions: Conditions,
+    *,
+    resolutions: Sequence[int] | None = None,
+    num_classes: Sequence[int] | None = None,
+    seed: int = 0,
+) -> Request:
+    """A request with its defaults filled in: all resolutions of the space; its number of classes, or `NUM_CLASSES`."""
+    default = (space.constants["num_classes"],) if "num_classes" in space.constants else NUM_CLASSES
+    graph = SpaceGraph(space, resolutions=resolutions, num_classes=tuple(sorted(set(num_classes or default))))
+    graph.shapes()  # refuses resolutions that are too small
+    return Request(space, conditions, tuple(sorted(set(graph.resolutions))), graph.num_classes, seed)
+
+
+def build_table(
+    wanted: Request, out: str | os.PathLike[str], *, on_progress: OnProgress = lambda done, total: None
+) -> LatencyTable:
+    """Measure, write the table to `out`, and return it.
+
+    Raises `InputError` if something lies at `out`, another process is building there, or an unfinished build there is
+    for something else. Stopped or killed, it goes on where it was when it is called again.
+    """
+    target = Path(out)
+    runtime = make_runtime(wanted.conditions)
+    if target.exists():
+        raise InputError("there is a file already", str(target), remedy="use another --out, or remove it")
+    with _locked(target):
+        jobs = _jobs(wanted)
+        chunks = plan(len(jobs), passes=runtime.passes, rounds=runtime.rounds, rng=np.random.default_rng(wanted.seed))
+        part = PartFile(target.with_name(f"{target.name}.part"), wanted.to_dict(), chunks)
+        on_progress(len(part.done), len(chunks))
+        for chunk in chunks:
+            if chunk.number not in part.done:
+                part.append(chunk, measure_chunk(runtime, jobs, chunk))
+                on_progress(len(part.done), len(chunks))
+        table = _table(wanted, jobs, part)
+        save_table(table, target)
+        part.path.unlink()
+    return table
+
+
+def _jobs(wanted: Request) -> list[Job]:
+    """The networks to time: those that cover the space in place, random ones as wholes."""
+    rng = np.random.default_rng(wanted.seed)
+    graph = SpaceGraph(wanted.space, resolutions=wanted.resolutions, num_classes=wanted.num_classes)
+    covering = list(graph.cover(rng))
+    in_place = covering + [graph.sample(rng) for _ in range(_LEAST_NETWORKS - len(covering))]
+    return [*map(InPlace, in_place), *(Whole(graph.sample(rng)) for _ in range(CALIBRATION_NETWORKS))]
+
+
+def _table(wanted: Request, jobs: Sequence[Job], part: PartFile) -> LatencyTable:
+    by_shape: dict[PartShape, list[float]] = defaultdict(list)
+    networks = []
+    taken = part.samples(len(jobs))
+    for job, samples in zip(jobs, taken, strict=True):
+        if isinstance(job, InPlace):
+            for shape, times in zip(parts(job.architecture), samples.T, strict=True):
+                by_shape[shape] += times.tolist()
+        elif isinstance(job, Whole):
+            networks.append(Measured(job.architecture, Times.of(samples)))
+    times = {shape: Times.of(taken) for shape, taken in by_shape.items()}
+    sums = [sum(times[shape].p10_ms or 0.0 for shape in parts(network.architecture)) for network in networks]
+    source = {
+        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "nas": importlib.metadata.version("nas"),
+        "cpus": os.cpu_count(),
+        "space": wanted.space.name,
+        "resolutions_px": list(wanted.resolutions),
+        "num_classes": list(wanted.num_classes),
+        "networks_timed_in_place": len(jobs) - len(networks),
+        "samples_per_network": len(taken[0]),
+        "measuring_s": round(part.seconds, 1),
+    }
+    return LatencyTable(
+        wanted.space.name, wanted.conditions, times, calibration=Calibration.fit(sums, networks), source=source
+    )
+
+
+class PartFile:
+    """What an unfinished build has measured: a header, then a line of JSON for each chunk."""
+
+    def __init__(self, path: Path, header: dict[str, Any], chunks: Sequence[Chunk]) -> None:
+        self.path = path
+        self.done: dict[int, dict[str, Any]] = {}
+        self._last = time.monotonic()
+        header = json.loads(json.dumps(header))
+        if path.exists():
+            self._read(header, len(chunks))
+        else:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._write(header)
+
+    @property
+    def seconds(self) -> float:
+        """Time spent measuring, over all sessions."""
+        return sum(float(row["seconds"]) for row in self.done.values())
+
+    def samples(self, count: int) -> list[Samples]:
+        """The samples of each job, those of all passes together."""
+        taken: list[list[Samples]] = [[] for _ in range(count)]
+        for number in sorted(self.done):
+            for index, times in self.done[number]["times_ms"].items():
+                taken[int(index)].append(np.asarray(times))
+        return [np.concatenate(passes) for passes in taken]
+
+    def append(self, chunk: Chunk, samples: dict[int, Samples]) -> None:
+        """Add a chunk; it is on the disk when this returns."""
+        now = time.monotonic()
+        times = {str(index): np.round(taken, 6).tolist() for index, taken in samples.items()}
+        row = {"chunk": chunk.number, "seconds": round(now - self._last, 3), "times_ms": times}
+        self._last = now
+        self._write(row)
+        self.done[chunk.number] = row
+
+    def _write(self, row: dict[str, Any]) -> None:
+        with open(self.path, "a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def _read(self, header: dict[str, Any], count: int) -> None:
+        text = self.path.read_bytes()
+        whole = text[: text.rfind(b"\n") + 1]  # a last line that a killed process left half written is dropped
+        try:
+            rows = [json.loads(line) for line in whole.splitlines()]
+            found = rows[0] if rows else None
+            for row in rows[1:]:
+                if not (0 <= row["chunk"] < count and row["seconds"] >= 0 and isinstance(row["times_ms"], dict)):
+                    raise ValueError("a line out of range")
+                self.done[row["chunk"]] = row
+        except (ValueError, KeyError, TypeError) as error:
+            remedy = "remove it to begin again"
+            raise InputError(f"the unfinished build cannot be read: {error}", str(self.path), remedy=remedy) from None
+        if found is None:
+            self.path.unlink()
+            self._write(header)
+            return
+        differs = [name for name in header if found.get(name) != header[name]]
+        if differs:
+            rule = f"an unfinished build with another {' and '.join(differs)} lies there"
+            raise InputError(rule, str(self.path), remedy="finish that one, use another --out, or remove it")
+        if len(whole) < len(text):
+            os.truncate(self.path, len(whole))
+
+
+class _locked:
+    """One build at a time at one place."""
+
+    def __init__(self, target: Path) -> None:
+        self._target = target
+        self._lock = filelock.FileLock(target.with_name(f".{target.name}.lock"), timeout=0)
+
+    def __enter__(self) -> None:
+        try:
+            self._target.parent.mkdir(parents=True, exist_ok=True)
+            self._lock.acquire()
+        except filelock.Timeout:
+            raise InputError("another process is building there", str(self._target), remedy="wait for it") from None
+        except (OSError, ValueError) as error:
+            rule = f"cannot write there: {getattr(error, 'strerror', None) or error}"
+            raise InputError(rule, str(self._target), remedy="choose a place that can be written") from None
+
+    def __exit__(self, *error: object) -> None:
+        self._lock.release()

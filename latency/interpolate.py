@@ -1,0 +1,90 @@
+"""Filling a part shape in between measured neighbours.
+
+Neighbours are the table's shapes of the same part type that agree in everything but numbers. Among them the logarithm
+of the time is interpolated linearly in the logarithms of the fields and of the counted cost, by ridge regression on the
+nearest ones. The stated error is that of the same procedure on measured neighbours, each left out in turn. What lies
+outside the measured range of a number is not filled in.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.linear_model import Ridge
+
+from latency.signature import to_plain
+from latency.table import LatencyTable
+from search_space.cost import part_cost
+from search_space.parts import PartShape
+
+_NEAREST = 24
+_LEAST = 4
+_LEFT_OUT = 12
+Key = tuple[tuple[str, Any], ...]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A time that was not measured, uncalibrated."""
+
+    ms: float
+    error_percent: float
+
+
+class Interpolation:
+    """Interpolates in one table."""
+
+    def __init__(self, table: LatencyTable) -> None:
+        self._part_ms = table.part_ms
+        self._groups: dict[Key, list[PartShape]] = {}
+        for shape in self._part_ms:
+            self._groups.setdefault(_kind(shape), []).append(shape)
+
+    def estimate(self, shape: PartShape) -> Estimate | None:
+        """The time of `shape`, or None where it has no neighbours on both sides."""
+        group = self._groups.get(_kind(shape), [])
+        numbers = np.array([_numbers(other) for other in group])
+        wanted = np.array(_numbers(shape))
+        if len(group) < _LEAST or (wanted < numbers.min(0)).any() or (wanted > numbers.max(0)).any():
+            return None
+        varies = numbers.min(0) < numbers.max(0)
+        spread = numbers[:, varies].std(0)
+        distance = np.abs((numbers[:, varies] - wanted[varies]) / spread).sum(1)
+        nearest = [group[i] for i in np.argsort(distance, kind="stable")[:_NEAREST]]
+        features = np.array([_features(other) for other in nearest])
+        times = np.log([self._part_ms[other] for other in nearest])
+        errors = []
+        for left_out in range(min(_LEFT_OUT, len(nearest))):
+            others = np.arange(len(nearest)) != left_out
+            guess = _fit(features[others], times[others], features[left_out])
+            errors.append(abs(math.expm1(guess - times[left_out])))
+        estimate = math.exp(_fit(features, times, np.array(_features(shape))))
+        return Estimate(estimate, 100 * float(np.mean(errors)))
+
+
+def _fit(features: NDArray[np.float64], times: NDArray[np.float64], wanted: NDArray[np.float64]) -> float:
+    return float(Ridge(alpha=1e-2).fit(features, times).predict(wanted[None])[0])
+
+
+def _kind(shape: PartShape) -> Key:
+    """What neighbours must have in common: what is not a number, the stride, and whether a number is 0 (left out)."""
+    return tuple(
+        (name, value if isinstance(value, str) or name == "stride" else value == 0)
+        for name, value in sorted(to_plain(shape).items())
+    )
+
+
+def _numbers(shape: PartShape) -> list[float]:
+    """The logarithms of the fields that are numbers (those that are 0 are 0 in all neighbours)."""
+    return [
+        math.log(value) if value else 0.0 for _, value in sorted(to_plain(shape).items()) if not isinstance(value, str)
+    ]
+
+
+def _features(shape: PartShape) -> list[float]:
+    cost = part_cost(shape)
+    return [*_numbers(shape), *(math.log1p(value) for value in (cost.macs, cost.activations, cost.params))]

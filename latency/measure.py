@@ -1,0 +1,119 @@
+"""Timing many networks in one interleaved session.
+
+A machine's speed drifts by tenths from one second to the next, so that networks timed one after another cannot be
+compared. Here a session goes over all jobs in several passes, each in another order; inside a pass, a chunk of jobs is
+open at once and timed in rounds, in each round once. What is low among the samples of a job (see `table.MEASURED`)
+then does not depend on when its turn was.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from latency.runtimes import Runtime, Timed, TimedParts
+from search_space import Architecture
+from search_space.parts import PartShape
+
+CHUNK = 24
+_WARM_UP = 1
+Samples = NDArray[np.float64]
+"""[runs] ms of a whole network, or [runs, parts] ms."""
+
+
+@dataclass(frozen=True)
+class Whole:
+    """Time a network end to end."""
+
+    architecture: Architecture
+
+
+@dataclass(frozen=True)
+class InPlace:
+    """Time the parts of a network, in place."""
+
+    architecture: Architecture
+
+
+@dataclass(frozen=True)
+class Alone:
+    """Time a part by itself."""
+
+    shape: PartShape
+
+
+Job = Whole | InPlace | Alone
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Jobs that are open at once: `jobs` are indices."""
+
+    number: int
+    jobs: tuple[int, ...]
+    rounds: int
+
+
+def plan(count: int, *, passes: int, rounds: int, rng: np.random.Generator) -> list[Chunk]:
+    """All chunks of a session over `count` jobs: each job in one chunk of each pass."""
+    chunks: list[Chunk] = []
+    for _ in range(passes):
+        order = rng.permutation(count)
+        pieces = np.array_split(order, -(-count // CHUNK))
+        chunks += [Chunk(len(chunks) + i, tuple(map(int, piece)), rounds) for i, piece in enumerate(pieces)]
+    return chunks
+
+
+def measure_chunk(runtime: Runtime, jobs: Sequence[Job], chunk: Chunk) -> dict[int, Samples]:
+    """Job index -> samples. The order within each round is random but fixed by the chunk's number."""
+    rng = np.random.default_rng([chunk.number, len(jobs)])
+    with runtime.session(), _no_garbage_collection():
+        opened = {index: _open(runtime, jobs[index]) for index in chunk.jobs}
+        samples: dict[int, list[float]] = {index: [] for index in chunk.jobs}
+        for turn in range(_WARM_UP + chunk.rounds):
+            for index in rng.permutation(chunk.jobs).tolist():
+                network = opened[index]
+                if isinstance(network, TimedParts):
+                    network.run()
+                else:
+                    samples[index].append(network.run())
+            if turn == _WARM_UP - 1:
+                for taken in samples.values():
+                    taken.clear()
+        return {
+            index: network.times_ms()[_WARM_UP:] if isinstance(network, TimedParts) else np.asarray(samples[index])
+            for index, network in opened.items()
+        }
+
+
+def measure(
+    runtime: Runtime, jobs: Sequence[Job], *, passes: int, rounds: int, seed: int = 0
+) -> Iterator[dict[int, Samples]]:
+    """A whole session, chunk by chunk: yields job index -> samples of one pass."""
+    for chunk in plan(len(jobs), passes=passes, rounds=rounds, rng=np.random.default_rng(seed)):
+        yield measure_chunk(runtime, jobs, chunk)
+
+
+def _open(runtime: Runtime, job: Job) -> Timed | TimedParts:
+    if isinstance(job, Whole):
+        return runtime.open(job.architecture)
+    if isinstance(job, InPlace):
+        return runtime.open_parts(job.architecture)
+    return runtime.open_alone(job.shape)
+
+
+class _no_garbage_collection:
+    """A collection in the middle of a run would be counted to it."""
+
+    def __enter__(self) -> None:
+        self._was_enabled = gc.isenabled()
+        gc.disable()
+
+    def __exit__(self, *error: Any) -> None:
+        if self._was_enabled:
+            gc.enable()

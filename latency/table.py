@@ -1,0 +1,142 @@
+"""The latency table as a value: times by part shape, the conditions they hold under, and a calibration.
+
+All times are milliseconds for one inference of `conditions.batch` images.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.optimize import nnls
+
+from latency.conditions import Conditions
+from search_space import Architecture, InputError
+from search_space.parts import PartShape
+
+MEASURED = "p10_ms"
+"""The statistic that measured tables predict with.
+
+Of the minimum, the 10th, 25th and 50th percentile of six samples, the 10th came out best or near best both on a quiet
+machine and beside other load; see docs/decisions/0006-blocks-are-timed-in-place.md."""
+PUBLISHED = "mean_ms"
+"""The statistic of tables that others published."""
+
+
+@dataclass(frozen=True)
+class Times:
+    """Statistics of the times measured for one thing. `count` is how many; the others are None where unknown."""
+
+    count: int
+    min_ms: float | None = None
+    p10_ms: float | None = None
+    p50_ms: float | None = None
+    p90_ms: float | None = None
+    mean_ms: float | None = None
+    std_ms: float | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.count, bool) or not isinstance(self.count, int) or self.count < 1:
+            raise InputError("count must be a whole number above 0", self.count, field="count")
+        for name, value in self.to_dict().items():
+            number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+            if not number or (value <= 0 and name != "std_ms") or value < 0:
+                raise InputError(f"{name} must be a time above 0", value, field=name, remedy="measure it again")
+        ordered = [v for v in (self.min_ms, self.p10_ms, self.p50_ms, self.p90_ms) if v is not None]
+        if ordered != sorted(ordered):
+            rule = "min_ms, p10_ms, p50_ms and p90_ms must not fall: do they have one unit?"
+            raise InputError(rule, ordered, remedy="write milliseconds, or measure again")
+
+    @classmethod
+    def of(cls, samples_ms: ArrayLike) -> Times:
+        """The statistics of samples."""
+        samples = np.asarray(samples_ms, dtype=float)
+        low, middle, high = np.percentile(samples, [10, 50, 90])
+        numbers = [round(float(number), 6) for number in (samples.min(), low, middle, high)]
+        return cls(samples.size, *numbers)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The known ones, as plain data."""
+        return {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A whole network and its times."""
+
+    architecture: Architecture
+    times: Times
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """latency = scale × (sum over parts) + fixed_overhead_ms, fitted on whole networks timed in the same session."""
+
+    scale: float = 1.0
+    fixed_overhead_ms: float = 0.0
+    networks: tuple[Measured, ...] = ()
+    mape_percent: float | None = None
+    """Mean absolute error on those networks, each left out of the fit that predicts it."""
+
+    def __post_init__(self) -> None:
+        for name in ("scale", "fixed_overhead_ms"):
+            value = getattr(self, name)
+            good = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+            if not good or value < 0 or (value == 0 and name == "scale"):
+                bound = "above 0" if name == "scale" else "of 0 or more"
+                raise InputError(f"{name} must be a number {bound}", value, field=name, remedy="build the table again")
+
+    @classmethod
+    def fit(cls, sums_ms: Sequence[float], networks: Sequence[Measured]) -> Calibration:
+        """Fit by least squares of the relative error, neither term negative."""
+        sums = np.asarray(sums_ms, dtype=float)
+        measured = np.asarray([network.times.p10_ms for network in networks], dtype=float)
+        scale, overhead = affine(sums, measured)
+        errors = []
+        for index in range(len(sums) if len(sums) > 2 else 0):
+            others = np.arange(len(sums)) != index
+            a, b = affine(sums[others], measured[others])
+            errors.append(abs(a * sums[index] + b - measured[index]) / measured[index])
+        mape = round(100 * float(np.mean(errors)), 3) if errors else None
+        return cls(round(scale, 6), round(overhead, 6), tuple(networks), mape)
+
+
+def affine(x: np.ndarray[Any, Any], y: np.ndarray[Any, Any]) -> tuple[float, float]:
+    """a, b ≥ 0 of y ≈ a·x + b, by least squares of the relative error. No b where the x hardly differ."""
+    if len(x) < 5 or x.max() < 1.1 * x.min():
+        return float(np.median(y / x)), 0.0
+    (a, b), _ = nnls(np.stack([x / y, 1 / y], axis=1), np.ones(len(x)))
+    return (float(a), float(b)) if a > 0 else (float(np.median(y / x)), 0.0)
+
+
+@dataclass(frozen=True)
+class LatencyTable:
+    """Times by part shape; see `latency.predict` for their use and docs/latency.md for the file."""
+
+    name: str
+    conditions: Conditions
+    times: Mapping[PartShape, Times]
+    statistic: str = MEASURED
+    """Which of the `Times` predictions are made of."""
+    calibration: Calibration = field(default_factory=Calibration)
+    source: Mapping[str, Any] = field(default_factory=dict)
+    """Where it comes from: date, space, resolutions, effort; or file and publication."""
+
+    def __post_init__(self) -> None:
+        if not self.times:
+            raise InputError("a latency table needs at least one signature", remedy="build it for a space that has one")
+        if self.statistic not in (MEASURED, PUBLISHED):
+            raise InputError(f"statistic must be {MEASURED} or {PUBLISHED}", self.statistic, field="statistic")
+        for index, times in enumerate(self.times.values()):
+            if getattr(times, self.statistic) is None:
+                raise InputError(f"every signature needs {self.statistic}", remedy=f"see signatures[{index}]")
+
+    @property
+    def part_ms(self) -> dict[PartShape, float]:
+        """Part shape -> its time by the table's statistic, uncalibrated."""
+        return {shape: float(getattr(times, self.statistic)) for shape, times in self.times.items()}
