@@ -18,9 +18,9 @@ from latency.table import LatencyTable, affine
 from search_space import Architecture, InputError, SearchSpace, count_cost
 from search_space.parts import PartShape, parts
 
-PASSES = 4
+_PASSES = 4
 """The first half of them is one measurement, the second half is measuring again."""
-_ROUNDS = 3
+_ROUNDS = 4
 _ALONE_ROUNDS = 10
 _ANCHORS = 12
 _LEAST_NETWORKS = 5
@@ -76,10 +76,12 @@ class CheckResult:
     """Of the predictions, brought to the machine's present speed."""
     table_as_is: Agreement
     """Of the predictions as they are."""
+    table_fitted: Agreement
+    """Of the predictions through an affine fit to the other networks of this check."""
     remeasured: Agreement
     """Of measuring again: the floor."""
     macs: Agreement
-    """Of multiply–adds, through an affine fit to the other networks of this check."""
+    """Of multiply–adds, through an affine fit likewise."""
     alone: Agreement
     """Of blocks timed alone, warm and repeated, through an affine fit likewise."""
     machine_slowdown: float
@@ -94,6 +96,7 @@ class CheckResult:
             "networks": len(self.networks),
             "machine_slowdown": self.machine_slowdown,
             "as_is": asdict(self.table_as_is),
+            "fitted": asdict(self.table_fitted),
             "remeasured": asdict(self.remeasured),
             "macs": asdict(self.macs),
             "blocks_alone": asdict(self.alone),
@@ -143,6 +146,7 @@ def check_table(
     return CheckResult(
         Agreement.of(predicted * slowdown, whole),
         Agreement.of(predicted, whole),
+        Agreement.of(_fitted_to_the_others(predicted, whole), whole),
         Agreement.of(again_ms, first_ms),
         Agreement.of(_fitted_to_the_others(macs, whole), whole),
         Agreement.of(_fitted_to_the_others(alone, whole), whole),
@@ -201,7 +205,7 @@ def _measure(
     runtime = make_runtime(table.conditions)
     wholes: list[Job] = [Whole(architecture) for architecture in networks]
     rng = np.random.default_rng(0)
-    chunks = plan(len(wholes), passes=PASSES, rounds=_ROUNDS, rng=rng)
+    chunks = plan(len(wholes), passes=_PASSES, rounds=_ROUNDS, rng=rng)
     alone: list[Job] = [Alone(shape) for shape in shapes]
     alone_chunks = plan(len(alone), passes=1, rounds=_ALONE_ROUNDS, rng=rng)
     total = len(chunks) + len(alone_chunks)

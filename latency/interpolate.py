@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from sklearn.linear_model import Ridge
+from sklearn.linear_model import RidgeCV
 
 from latency.signature import to_plain
 from latency.table import LatencyTable
@@ -23,7 +22,7 @@ from search_space.parts import PartShape
 
 _NEAREST = 24
 _LEAST = 4
-_LEFT_OUT = 12
+_RIDGE = 1e-2
 Key = tuple[tuple[str, Any], ...]
 
 
@@ -57,17 +56,10 @@ class Interpolation:
         nearest = [group[i] for i in np.argsort(distance, kind="stable")[:_NEAREST]]
         features = np.array([_features(other) for other in nearest])
         times = np.log([self._part_ms[other] for other in nearest])
-        errors = []
-        for left_out in range(min(_LEFT_OUT, len(nearest))):
-            others = np.arange(len(nearest)) != left_out
-            guess = _fit(features[others], times[others], features[left_out])
-            errors.append(abs(math.expm1(guess - times[left_out])))
-        estimate = math.exp(_fit(features, times, np.array(_features(shape))))
-        return Estimate(estimate, 100 * float(np.mean(errors)))
-
-
-def _fit(features: NDArray[np.float64], times: NDArray[np.float64], wanted: NDArray[np.float64]) -> float:
-    return float(Ridge(alpha=1e-2).fit(features, times).predict(wanted[None])[0])
+        fit = RidgeCV(alphas=[_RIDGE], store_cv_results=True).fit(features, times)  # leaves each out in turn
+        left_out_errors = np.expm1(np.sqrt(fit.cv_results_))
+        estimate = math.exp(fit.predict(np.array([_features(shape)]))[0])
+        return Estimate(estimate, 100 * float(left_out_errors.mean()))
 
 
 def _kind(shape: PartShape) -> Key:

@@ -9,6 +9,7 @@ from latency.interpolate import Interpolation
 from latency.signature import label
 from latency.table import LatencyTable
 from search_space import Architecture, InputError, SearchSpace
+from search_space.errors import listed
 from search_space.graph import SpaceGraph
 from search_space.parts import PartShape, parts
 
@@ -20,11 +21,11 @@ class MissingSignature(InputError):
         named = "; ".join(label(shape) for shape in shapes[:3])
         more = f"; and {len(shapes) - 3:,} more" if len(shapes) > 3 else ""
         rule = f"the latency table {table.name} lacks {len(shapes):,} of the parts of {what}: {named}{more}"
-        super().__init__(rule, remedy=_remedy(shapes))
+        super().__init__(rule, remedy=_remedy(shapes, table))
         self.shapes = shapes
 
 
-def _remedy(shapes: list[PartShape]) -> str:
+def _remedy(shapes: list[PartShape], table: LatencyTable) -> str:
     sizes = sorted({shape.size for shape in shapes if shape.part.kind == "stem"})
     classes = sorted({shape.out_channels for shape in shapes if shape.part.kind == "head"})
     command = "nas latency build --space SPACE"
@@ -32,7 +33,9 @@ def _remedy(shapes: list[PartShape]) -> str:
         command += f" --resolution {','.join(map(str, sizes))}"
     if classes:
         command += f" --num-classes {','.join(map(str, classes))}"
-    return f"measure them: `{command}` with a space that has them, or fill them in with --interpolate"
+    own = sorted({shape.size for shape in table.times if shape.part.kind == "stem"})
+    px = f"; the table is for {listed(own)} px" if sizes and own else ""
+    return f"measure them: `{command}` with a space that has them, or fill them in with --interpolate{px}"
 
 
 @dataclass(frozen=True)

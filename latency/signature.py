@@ -36,7 +36,7 @@ def from_plain(plain: Mapping[str, Any]) -> PartShape:
             raise InputError(f"a signature needs {name}", remedy=f"add {name}")
     in_channels, size = (rule.check(name, given.pop(name)) for name, rule in _INPUT.items())
     classes = _CLASSES.check("num_classes", given.pop("num_classes")) if kind == "head" else 0
-    if given.get("type") not in component_types(kind):
+    if not isinstance(given.get("type"), str) or given["type"] not in component_types(kind):
         remedy = "install what defines it, or build the table again"
         raise InputError(f"the {kind} type must be a known one", given.get("type"), field="type", remedy=remedy)
     part = cast(Part, from_dict(kind, given))
@@ -44,11 +44,9 @@ def from_plain(plain: Mapping[str, Any]) -> PartShape:
 
 
 def label(shape: PartShape) -> str:
-    """For people: `mbconv 40, stride 2, kernel_size 5, … on 56² × 24`."""
+    """For people: `mbconv 40, stride 2, kernel_size 5, se_ratio 0.25, … on 56² × 24`."""
     plain = shape.part.to_dict()
-    words = [str(plain.pop("type"))]
-    if isinstance(shape.part, Head):
-        words.append(f"num_classes {shape.out_channels}")
-    words += [f"{name} {value}" for name, value in plain.items() if value not in (0, 1) or name == "expand_ratio"]
-    kind = "" if shape.part.kind == "block" else f"{shape.part.kind} "
-    return f"{kind}{words[0]} {', '.join(words[1:])} on {shape.size}² × {shape.in_channels}"
+    name = plain.pop("type") if shape.part.kind == "block" else f"{shape.part.kind} {plain.pop('type')}"
+    plain.pop("out_channels", None)
+    words = [f"{field} {value}" for field, value in plain.items() if value not in (0, 1) or field == "expand_ratio"]
+    return f"{name} {', '.join([str(shape.out_channels), *words])} on {shape.size}² × {shape.in_channels}"

@@ -6,7 +6,7 @@ All times are milliseconds for one inference of `conditions.batch` images.
 from __future__ import annotations
 
 import dataclasses
-import math
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -26,6 +26,12 @@ Of the minimum, the 10th, 25th and 50th percentile of six samples, the 10th came
 machine and beside other load; see docs/decisions/0006-blocks-are-timed-in-place.md."""
 PUBLISHED = "mean_ms"
 """The statistic of tables that others published."""
+_LEAST_MS = 1e-6  # the last digit written: a part that a runtime optimises away takes no time, and a time is above 0
+
+
+def is_number(value: Any) -> bool:
+    """Whether it is a finite number, and no greater than a float can be."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 @dataclass(frozen=True)
@@ -41,11 +47,10 @@ class Times:
     std_ms: float | None = None
 
     def __post_init__(self) -> None:
-        if isinstance(self.count, bool) or not isinstance(self.count, int) or self.count < 1:
+        if isinstance(self.count, bool) or not isinstance(self.count, int) or not 1 <= self.count < 2**63:
             raise InputError("count must be a whole number above 0", self.count, field="count")
         for name, value in self.to_dict().items():
-            number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-            if not number or (value <= 0 and name != "std_ms") or value < 0:
+            if not is_number(value) or (value <= 0 and name != "std_ms") or value < 0:
                 raise InputError(f"{name} must be a time above 0", value, field=name, remedy="measure it again")
         ordered = [v for v in (self.min_ms, self.p10_ms, self.p50_ms, self.p90_ms) if v is not None]
         if ordered != sorted(ordered):
@@ -55,7 +60,7 @@ class Times:
     @classmethod
     def of(cls, samples_ms: ArrayLike) -> Times:
         """The statistics of samples."""
-        samples = np.asarray(samples_ms, dtype=float)
+        samples = np.maximum(np.asarray(samples_ms, dtype=float), _LEAST_MS)
         low, middle, high = np.percentile(samples, [10, 50, 90])
         numbers = [round(float(number), 6) for number in (samples.min(), low, middle, high)]
         return cls(samples.size, *numbers)
@@ -86,8 +91,7 @@ class Calibration:
     def __post_init__(self) -> None:
         for name in ("scale", "fixed_overhead_ms"):
             value = getattr(self, name)
-            good = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-            if not good or value < 0 or (value == 0 and name == "scale"):
+            if not is_number(value) or value < 0 or (value == 0 and name == "scale"):
                 bound = "above 0" if name == "scale" else "of 0 or more"
                 raise InputError(f"{name} must be a number {bound}", value, field=name, remedy="build the table again")
 

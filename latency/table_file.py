@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-import math
 import os
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from latency import signature
 from latency.conditions import Conditions
 from latency.predict import Predictor
-from latency.table import Calibration, LatencyTable, Measured, Times
+from latency.table import Calibration, LatencyTable, Measured, Times, is_number
 from search_space import InputError
 from search_space.architecture_file import parse_architecture, top_level
 from search_space.documents import Document, parse_document, read_text, write_whole
@@ -26,6 +26,8 @@ _MAX_BYTES = 200_000_000
 _TIMES = ("count", "min_ms", "p10_ms", "p50_ms", "p90_ms", "mean_ms", "std_ms")
 _CALIBRATION = {"scale": True, "fixed_overhead_ms": True, "mape_percent": False, "networks": False}
 _CONTRADICTION_PERCENT = 50.0
+# YAML 1.1 takes 1e-05 for a word, and 1.0e-05 for a number.
+_TEXT_OR_DOTTED_OR_E = re.compile(r'"(?:[^"\\]|\\.)*"|\d\.\d+|(\d)e')
 
 
 def save_table(table: LatencyTable, path: str | os.PathLike[str]) -> None:
@@ -50,7 +52,8 @@ def save_table(table: LatencyTable, path: str | os.PathLike[str]) -> None:
 
 
 def _line(value: Any) -> str:
-    return json.dumps(value, allow_nan=False, ensure_ascii=False)
+    text = json.dumps(value, allow_nan=False, ensure_ascii=False)
+    return _TEXT_OR_DOTTED_OR_E.sub(lambda found: f"{found[1]}.0e" if found[1] else found[0], text)
 
 
 def _lines(rows: list[dict[str, Any]]) -> str:
@@ -138,7 +141,7 @@ def _calibration(document: Document) -> Calibration:
             if networks[-1].times.p10_ms is None:
                 raise InputError("a calibration network needs p10_ms", remedy="build the table again")
     mape = plain.get("mape_percent")
-    if mape is not None and not (isinstance(mape, (int, float)) and math.isfinite(mape) and mape >= 0):
+    if mape is not None and not (is_number(mape) and mape >= 0):
         with document.at(("calibration",)):
             raise InputError("mape_percent must be a number of 0 or more", mape, field="mape_percent")
     with document.at(("calibration",)):

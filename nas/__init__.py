@@ -10,7 +10,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from nas.api import SearchResult, resume, search
+    from nas.api import resume, search
+    from nas.result import SearchResult
     from search_space import InputError, build_model, load_architecture, load_space
 
 __all__ = ["InputError", "SearchResult", "build_model", "load_architecture", "load_space", "resume", "search"]
@@ -18,10 +19,14 @@ __all__ = ["InputError", "SearchResult", "build_model", "load_architecture", "lo
 
 def __getattr__(name: str) -> Any:
     # Late, so that `nas --help` need not wait for PyTorch.
-    if name in ("SearchResult", "resume", "search"):
+    if name in ("resume", "search"):
         from nas import api
 
         return getattr(api, name)
+    if name == "SearchResult":
+        from nas.result import SearchResult
+
+        return SearchResult
     if name in ("InputError", "build_model", "load_architecture", "load_space"):
         import search_space
 

@@ -1,4 +1,4 @@
-"""Hard constraints on what is known before training: `macs<=200M`, `params<=4M`, `memory_mb<=8`."""
+"""Hard constraints on what is known before training: `macs<=200M`, `memory_mb<=8`, `latency_ms<=20`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,11 @@ from search_space import InputError
 from search_space.errors import did_you_mean
 
 COUNTED = ("params", "macs", "activations", "memory_mb")
-_FORM = re.compile(r"\s*([a-z_]+)\s*(<=|>=)\s*([0-9.]+(?:e[+-]?[0-9]+)?)\s*([kmg]?)\s*", re.IGNORECASE)
+LATENCY = "latency_ms"
+"""Known where there is a latency table."""
+KNOWN_BEFORE_TRAINING = (*COUNTED, LATENCY)
+_FORM = re.compile(r"\s*([a-z_]+)\s*(<=|>=)\s*([^<>=]+?)\s*", re.IGNORECASE)
+_NUMBER = re.compile(r"([0-9.]+(?:e[+-]?[0-9]+)?)\s*([kmg]?)", re.IGNORECASE)
 _SCALE = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9}
 
 
@@ -37,17 +41,24 @@ def parse_constraint(text: str) -> Constraint:
     remedy = 'write it as "macs<=200M"'
     if match is None:
         raise InputError("--constraint must be METRIC<=NUMBER or METRIC>=NUMBER", text, remedy=remedy)
-    metric, relation, number, suffix = match.groups()
-    if metric not in COUNTED:
+    metric, relation, number = match.groups()
+    if metric not in KNOWN_BEFORE_TRAINING:
         rule = "--constraint must be on a metric known before training"
-        raise InputError(rule, metric, remedy=did_you_mean(metric, COUNTED))
+        raise InputError(rule, metric, remedy=did_you_mean(metric, KNOWN_BEFORE_TRAINING))
+    return Constraint(metric, relation == "<=", parse_number("--constraint", number, text))
+
+
+def parse_number(option: str, number: str, text: str) -> float:
+    """A positive, finite number with an optional K, M or G. Raises `InputError` that shows `text`."""
+    match = _NUMBER.fullmatch(number)
     try:
-        bound = float(number) * _SCALE[suffix.lower()]
+        value = float(match[1]) * _SCALE[match[2].lower()] if match else 0.0
     except ValueError:
-        raise InputError("--constraint needs a number", number, remedy=remedy) from None
-    if not 0 < bound < float("inf"):
-        raise InputError("--constraint needs a positive, finite bound", text, remedy=remedy)
-    return Constraint(metric, relation == "<=", bound)
+        value = 0.0
+    if not 0 < value < float("inf"):
+        remedy = "write it as 20, 1.5M or 2e8"
+        raise InputError(f"{option} needs a positive, finite number", text, remedy=remedy)
+    return value
 
 
 def violated(constraints: Sequence[Constraint], metrics: Mapping[str, float]) -> list[Constraint]:

@@ -20,8 +20,10 @@ from optuna.trial import TrialState, create_trial
 from evaluators import Direction
 from nas.constraints import Constraint, violated
 from nas.executors import Executor, Failed, Finished, Job
+from nas.known import Known
 from nas.record import TrialLog, TrialRecord
-from search_space import Architecture, InputError, SearchSpace, count_cost
+from nas.target import REWARD, Target
+from search_space import Architecture, InputError, SearchSpace
 from search_space.space import Params
 from searchers import distributions
 
@@ -31,11 +33,15 @@ MAX_REJECTED = 2_000
 
 @dataclass(frozen=True)
 class Best:
-    """The best network so far."""
+    """A network that was scored, as the best so far is."""
 
     architecture: Architecture
     record: TrialRecord
     number: int
+
+    def metrics(self) -> dict[str, float]:
+        """What training gave and what was known before."""
+        return {**self.record.metrics, **self.record.cost}
 
 
 @dataclass
@@ -85,6 +91,8 @@ class SearchLoop:
         objective: str,
         direction: Direction,
         constraints: Sequence[Constraint] = (),
+        known: Known | None = None,
+        target: Target | None = None,
         recorded: Sequence[TrialRecord] = (),
         window: int = 1,
         on_change: Callable[[State], None] = lambda state: None,
@@ -95,8 +103,12 @@ class SearchLoop:
         self._log = log
         self._seed = seed
         self._objective = objective
+        self._target = target
+        self._score = objective if target is None else REWARD
         self._sign = 1 if direction == "maximize" else -1
         self._constraints = constraints
+        self._measure = known or Known()
+        self._complete: list[Best] = []
         self._recorded = deque(recorded)
         self._window = window
         self._on_change = on_change
@@ -105,7 +117,7 @@ class SearchLoop:
         self._asks = 0
         self._started = 0
         self._rejected: Counter[str] = Counter()
-        self._known: set[str] = set()
+        self._known: set[str] = set()  # arch_ids of trials
         self._infeasible: set[str] = set()
         # Exact sizes are worth counting only where a search could come near them.
         self._size = space.size if space.num_genotypes <= 1_000_000 else math.inf
@@ -123,6 +135,10 @@ class SearchLoop:
         if self.state.done >= self.state.budget:
             return "budget"
         return "exhausted" if self._exhausted else "time limit"
+
+    def ranked(self) -> list[Best]:
+        """All networks that were scored, the best first."""
+        return sorted(self._complete, key=lambda ended: self._key(ended.record), reverse=True)
 
     # Proposing.
 
@@ -154,7 +170,7 @@ class SearchLoop:
             elif architecture.arch_id in self._infeasible:
                 kind = "infeasible"
             else:
-                cost = count_cost(architecture).metrics()
+                cost = self._measure.metrics(architecture)
                 if not violated(self._constraints, cost):
                     rejected, self._rejected = self._rejected, Counter()
                     return _Pending(trial.number, architecture, trial.params, cost, rejected)
@@ -205,6 +221,8 @@ class SearchLoop:
         for name, value in metrics.items():
             if not math.isfinite(value):
                 reason = f"the evaluator returned {name} = {value}"
+        if self._target is not None and not reason:
+            metrics = {**metrics, REWARD: self._target.reward(metrics[self._objective], pending.cost)}
         return TrialRecord(
             ask=pending.ask,
             params=pending.params,
@@ -228,13 +246,15 @@ class SearchLoop:
             self._study.tell(record.ask, state=TrialState.FAIL)
             self.state.counts["failed"] += 1
         else:
-            self._study.tell(record.ask, record.metrics[self._objective])
+            self._study.tell(record.ask, record.metrics[self._score])
             self.state.counts["complete"] += 1
+            ended = Best(pending.architecture, record, self.state.done - 1)
+            self._complete.append(ended)
             if self.state.best is None or self._key(record) > self._key(self.state.best.record):
-                self.state.best = Best(pending.architecture, record, self.state.done - 1)
+                self.state.best = ended
         self._on_change(self.state)
 
     def _key(self, record: TrialRecord) -> tuple[float, float, float]:
         """What the better network has more of: the objective; among equals, the lower loss, then the fewer macs."""
-        score = self._sign * record.metrics[self._objective]
+        score = self._sign * record.metrics[self._score]
         return (score, -record.metrics.get("loss", 0.0), -record.cost["macs"])

@@ -32,6 +32,7 @@ class RunFolder:
         self.journal = path / "journal.log"
         self.best_file = path / "best.yaml"
         self.summary_file = path / "summary.json"
+        self.latency_file = path / "latency.json"
         self.worker_log = path / "workers.log"
         self._lock = filelock.FileLock(path / ".lock", timeout=0)
 
@@ -111,9 +112,12 @@ class RunFolder:
         except (OSError, ValueError, KeyError, TypeError):
             return 0.0
 
-    def write_best(self, architecture: Architecture) -> None:
-        """Replace `best.yaml`."""
-        write_whole(self.best_file, dump_architecture(architecture))
+    def write_best(self, architecture: Architecture | None) -> None:
+        """Replace `best.yaml`; None removes it, if what it holds turned out not to be the best."""
+        if architecture is None:
+            self.best_file.unlink(missing_ok=True)
+        else:
+            write_whole(self.best_file, dump_architecture(architecture))
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """Replace `summary.json`."""

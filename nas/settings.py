@@ -12,11 +12,18 @@ import searchers
 from evaluators import sources
 from nas.constraints import Constraint, parse_constraint
 from nas.executors import EXECUTORS
+from nas.target import DEFAULT_WEIGHT, Target, parse_target
 from search_space import InputError
 from search_space.errors import did_you_mean
-from search_space.rules import Integer
+from search_space.rules import Integer, Number
 
-_NUMBERS = {"budget": Integer(1, 10_000_000), "seed": Integer(0, 2**63 - 1), "workers": Integer(0, 1_024)}
+DEFAULT_FINALISTS = 5
+_NUMBERS = {
+    "budget": Integer(1, 10_000_000),
+    "seed": Integer(0, 2**63 - 1),
+    "workers": Integer(0, 1_024),
+    "finalists": Integer(0, 1_000),
+}
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
@@ -35,13 +42,24 @@ class Settings:
     executor: str = "inline"
     workers: int = 0
     """Evaluations at once; 0 means one for each processor on the CPU, one on a GPU."""
+    latency: str = ""
+    """A latency table's file, or `auto` to build or reuse one for this device and space."""
+    interpolate: bool = False
+    """Fill in what the table lacks between measured neighbours."""
+    target: str = ""
+    """Soft reward, as `latency_ms=20`."""
+    target_weight: float = DEFAULT_WEIGHT
+    finalists: int | None = None
+    """How many of the best are timed on the device at the end; None means 5 with a latency table, else 0."""
 
     def __post_init__(self) -> None:
+        if self.finalists is None:
+            object.__setattr__(self, "finalists", DEFAULT_FINALISTS if self.latency else 0)
         for name, rule in _NUMBERS.items():
             object.__setattr__(self, name, rule.check(f"--{name}", getattr(self, name)))
-        for name in ("searcher", "objective", "data", "data_root", "device", "executor"):
-            if not isinstance(getattr(self, name), str):
-                raise InputError(f"{name} must be text", getattr(self, name), field=name)
+        for field in ("searcher", "objective", "data", "data_root", "device", "executor", "latency", "target"):
+            if not isinstance(getattr(self, field), str):
+                raise InputError(f"{field} must be text", getattr(self, field), field=field)
         for constraint in self.constraints:
             if not isinstance(constraint, str):
                 raise InputError("a constraint must be text", constraint, remedy='write it as "macs<=200M"')
@@ -51,12 +69,30 @@ class Settings:
         if self.executor not in EXECUTORS:
             remedy = did_you_mean(self.executor, EXECUTORS)
             raise InputError("--executor must be a known name", self.executor, remedy=remedy)
+        if not isinstance(self.interpolate, bool):
+            raise InputError("interpolate must be true or false", self.interpolate)
+        object.__setattr__(self, "target_weight", Number(-1e9, 1e9).check("--target-weight", self.target_weight))
+        if self.finalists and not self.latency:
+            raise InputError(
+                "--finalists are timed under the conditions of a latency table",
+                self.finalists,
+                remedy="add --latency FILE or --latency auto",
+            )
+        if self.interpolate and not self.latency:
+            raise InputError("--interpolate needs a latency table", remedy="add --latency FILE")
+        target = self.parsed_target()
+        if target is not None:
+            object.__setattr__(self, "target", str(target))
         # The canonical spelling, so that equal requests are equal.
         object.__setattr__(self, "constraints", tuple(str(constraint) for constraint in self.parsed_constraints()))
 
     def parsed_constraints(self) -> list[Constraint]:
         """The constraints as values."""
         return [parse_constraint(text) for text in self.constraints]
+
+    def parsed_target(self) -> Target | None:
+        """The target as a value."""
+        return parse_target(self.target, self.target_weight) if self.target else None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for `run.yaml`."""

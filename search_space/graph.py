@@ -24,9 +24,9 @@ from search_space.stem import Stem
 Place = tuple[int, int]
 Group = tuple[PartShape, ...]
 """Shapes that begin at one place and end at one place: all that a network may have there."""
-_Link = tuple[Any, Group]
-"""A path: (the path before, its last group). Paths share their beginnings."""
+Combine = Callable[[float, float], float]
 _Reached = dict[Place, tuple[float, Any]]
+"""Place -> what the best path to it comes to, and the path: (the path before, its last group)."""
 
 
 class SpaceGraph:
@@ -50,13 +50,18 @@ class SpaceGraph:
             self._walk(resolution, lambda group: found.update(dict.fromkeys(group)) or 0.0)  # update returns None
         return list(found)
 
-    def reach(self, measure: Callable[[PartShape], float]) -> tuple[float, float]:
-        """The least and the greatest sum of `measure` over the parts of a network, exactly."""
+    def reach(self, measure: Callable[[PartShape], float], combine: Combine = operator.add) -> tuple[float, float]:
+        """The least and the greatest that a network's parts come to, exactly.
+
+        `combine` puts the measures of parts together: `operator.add`, or `max`, or anything that is associative and
+        never falls when an argument rises.
+        """
         value = functools.cache(measure)
         least = functools.cache(lambda group: -min(value(shape) for shape in group))
         greatest = functools.cache(lambda group: max(value(shape) for shape in group))
-        walks = [(self._walk(r, least)[0], self._walk(r, greatest)[0]) for r in self.resolutions]
-        return -max(low for low, _ in walks), max(high for _, high in walks)
+        lows = [self._walk(r, least, lambda a, b: -combine(-a, -b))[0] for r in self.resolutions]
+        highs = [self._walk(r, greatest, combine)[0] for r in self.resolutions]
+        return -max(lows), max(highs)
 
     def cover(self, rng: np.random.Generator) -> Iterator[Architecture]:
         """Few networks that together have every shape of the space."""
@@ -94,10 +99,13 @@ class SpaceGraph:
             **{**self._constants, "num_classes": shapes[-1].out_channels},
         )
 
-    def _walk(self, resolution: int, value: Callable[[Group], float]) -> tuple[float, list[Group]]:
-        """The path of greatest summed value. Visits every group."""
+    def _walk(
+        self, resolution: int, value: Callable[[Group], float], combine: Combine = operator.add
+    ) -> tuple[float, list[Group]]:
+        """The path whose groups' values combine to the most. Visits every group."""
         reached: _Reached = {}
-        _extend(reached, {(0, 0): (0.0, None)}, lambda place: self._begin(resolution), value)
+        for place, group in self._begin(resolution).items():
+            reached[place] = (value(group), (None, group))
         for stage, template in enumerate(self._space.stages):
             exits: _Reached = {}
             depths = cast("Sequence[int]", template.num_layers.options)
@@ -106,13 +114,13 @@ class SpaceGraph:
                 for position in range(template.max_layers):
                     step = functools.partial(self._step, stage, setting, position == 0)
                     following: _Reached = {}
-                    _extend(following, current, lambda place, step=step: step(place), value)  # type: ignore[misc]
+                    _extend(following, current, lambda place, step=step: step(place), value, combine)  # type: ignore[misc]
                     current = following
                     if position + 1 in depths:
                         _merge(exits, current)
             reached = exits
         ends: _Reached = {}
-        _extend(ends, reached, self._end, value)
+        _extend(ends, reached, self._end, value, combine)
         score, link = max(ends.values(), key=operator.itemgetter(0))
         path: list[Group] = []
         while link is not None:
@@ -149,10 +157,11 @@ def _extend(
     reached: _Reached,
     step: Callable[[Place], dict[Place, Group]],
     value: Callable[[Group], float],
+    combine: Combine,
 ) -> None:
     for place, (score, link) in reached.items():
         for end, group in step(place).items():
-            total = score + value(group)
+            total = combine(score, value(group))
             if end not in into or total > into[end][0]:
                 into[end] = (total, (link, group))
 

@@ -110,9 +110,13 @@ class OnnxRuntime(Runtime):
             with warnings.catch_warnings(), torch.no_grad():
                 # The exporter by tracing: it takes 20 ms a part, the one by torch.export a second.
                 warnings.simplefilter("ignore")
-                torch.onnx.export(
-                    module, (x,), file, dynamo=False, opset_version=OPSET, input_names=["x"], output_names=["y"]
-                )
+                try:
+                    torch.onnx.export(
+                        module, (x,), file, dynamo=False, opset_version=OPSET, input_names=["x"], output_names=["y"]
+                    )
+                except RuntimeError as error:
+                    rule = f"a {shape.part.kind} of type {shape.part.type} cannot be exported to ONNX: {error}"
+                    raise InputError(rule, remedy="measure it with --runtime torch") from None
             self._exported[shape] = file
         return onnx.load(file)
 

@@ -6,14 +6,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nas.cli.output import print_json, quantity
+from nas.cli.latency import prediction_dict, print_prediction
+from nas.cli.output import print_json, print_rich, quantity, table
 
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from latency import Predictor
     from search_space import Architecture, SearchSpace
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+Latency = Annotated[str, typer.Option(help="A latency table.", show_default=False)]
+Interpolate = Annotated[bool, typer.Option("--interpolate", help="Fill in what the table lacks, and say so.")]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -24,14 +28,18 @@ def add_to(app: typer.Typer) -> None:
 
 def spaces(
     space: Annotated[str | None, typer.Argument(metavar="[NAME|FILE]", help="A preset or a space file.")] = None,
+    latency: Latency = "",
+    interpolate: Interpolate = False,
     json: Json = False,
 ) -> None:
     """List the search spaces, or describe one: its choices, exact size, ranges of params, macs and memory."""
-    from search_space import load_space, presets
+    from search_space import InputError, load_space, presets
 
     if space is not None:
-        _describe_space(load_space(space), json)
+        _describe_space(load_space(space), _predictor(latency, interpolate), json)
         return
+    if latency:
+        raise InputError("--latency goes with one space", latency, remedy="name a space")
     loaded = [load_space(name) for name in presets()]
     if json:
         rows = [
@@ -40,18 +48,18 @@ def spaces(
         ]
         print_json({"spaces": rows})
         return
-    table = _table("space", "choices", "networks", "description")
+    listing = table("space", "choices", "networks", "description")
     for one in loaded:
-        table.add_row(one.name, str(len(one.genes)), f"{one.size:.3g}", one.description)
-    _print(table)
+        listing.add_row(one.name, str(len(one.genes)), f"{one.size:.3g}", one.description)
+    print_rich(listing)
 
 
-def _describe_space(space: SearchSpace, json: bool) -> None:
-    from nas.constraints import COUNTED
-    from search_space.reach import cost_range
+def _describe_space(space: SearchSpace, predictor: Predictor | None, json: bool) -> None:
+    from nas.known import Known
     from search_space.space_file import describe_choices
 
-    ranges = {metric: cost_range(space, metric) for metric in COUNTED}
+    known = Known(predictor)
+    ranges = {metric: known.reach(space, metric) for metric in known.names}
     rows = describe_choices(space)
     if json:
         print_json(
@@ -66,7 +74,7 @@ def _describe_space(space: SearchSpace, json: bool) -> None:
             }
         )
         return
-    table = _table("part", "field", "options")
+    listing = table("part", "field", "options")
     for row in rows:
         part = row["part"]
         for field, value in row.items():
@@ -74,14 +82,14 @@ def _describe_space(space: SearchSpace, json: bool) -> None:
                 continue
             if isinstance(value, dict):
                 options = ", ".join(map(str, value["choice"])) + ("  (each block)" if "per" in value else "")
-                table.add_row(part, field, options)
+                listing.add_row(part, field, options)
             else:
-                table.add_row(part, field, str(value), style="dim")
+                listing.add_row(part, field, str(value), style="dim")
             part = ""
-    _print(f"{space.name}: {space.description}", table)
-    _print(f"{len(space.genes)} choices; {space.size:,} distinct networks")
+    print_rich(f"{space.name}: {space.description}", listing)
+    print_rich(f"{len(space.genes)} choices; {space.size:,} distinct networks")
     for metric, (low, high) in ranges.items():
-        _print(f"{metric:>12}  {quantity(low)} … {quantity(high)}")
+        print_rich(f"{metric:>12}  {quantity(low)} … {quantity(high)}")
 
 
 def show(
@@ -89,6 +97,8 @@ def show(
         str | None,
         typer.Argument(metavar="[ARCH]", help="A file, a run folder or a reference; left out: the newest run."),
     ] = None,
+    latency: Latency = "",
+    interpolate: Interpolate = False,
     json: Json = False,
 ) -> None:
     """Show a network as the papers do, row by row, with its counted cost."""
@@ -97,14 +107,37 @@ def show(
 
     architecture = resolve(arch)
     cost = count_cost(architecture)
+    predictor = _predictor(latency, interpolate)
+    prediction = predictor.predict(architecture) if predictor is not None else None
     if json:
-        print_json({**_described(architecture), **cost.metrics(), "architecture": architecture.to_dict()})
+        shown = {**_described(architecture), **cost.metrics(), "architecture": architecture.to_dict()}
+        if predictor is not None and prediction is not None:
+            shown["latency_ms"] = prediction.latency_ms
+            shown["latency"] = {
+                "conditions": predictor.table.conditions.to_dict(),
+                **prediction_dict(architecture, prediction),
+            }
+        print_json(shown)
         return
-    _print(f"{architecture.name}  ({architecture.arch_id})", _rows_table(architecture))
-    _print(
+    print_rich(f"{architecture.name}  ({architecture.arch_id})", _rows_table(architecture))
+    print_rich(
         f"params {cost.params:,}   macs {cost.macs:,}   activations {cost.activations:,}   "
         f"peak memory {cost.memory_mb:.3f} MB (float32, one image)   at {architecture.resolution} px"
     )
+    if predictor is not None and prediction is not None:
+        print_rich(f"\nlatency predicted for {predictor.table.conditions}:")
+        print_prediction(architecture, prediction)
+
+
+def _predictor(latency: str, interpolate: bool) -> Predictor | None:
+    from latency import Predictor, load_table
+    from search_space import InputError
+
+    if latency:
+        return Predictor(load_table(latency), interpolate=interpolate)
+    if interpolate:
+        raise InputError("--interpolate needs a latency table", remedy="add --latency FILE")
+    return None
 
 
 def _described(architecture: Architecture) -> dict[str, Any]:
@@ -119,7 +152,7 @@ def _rows_table(architecture: Architecture) -> Table:
 
     shapes = parts(architecture)
     costs = [part_cost(shape) for shape in shapes]
-    table = _table("input", "operator", "settings", "out", "n", "s", "params", "macs")
+    listing = table("input", "operator", "settings", "out", "n", "s", "params", "macs")
     rows = [({"num_layers": 1, **architecture.stem.to_dict()}, 1)]
     rows += [(row, row["num_layers"]) for stage in architecture.stages for row in stage_rows(stage)]
     rows += [({"num_layers": 1, **architecture.head.to_dict()}, 1)]
@@ -129,7 +162,7 @@ def _rows_table(architecture: Architecture) -> Table:
         part = costs[start : start + count]
         hidden = ("type", "num_layers", "out_channels", "stride")
         shown = {name: value for name, value in row.items() if name not in hidden and value != 0}
-        table.add_row(
+        listing.add_row(
             f"{shape.size}² × {shape.in_channels}",
             row["type"],
             "  ".join(f"{name} {value}" for name, value in shown.items()),
@@ -140,24 +173,4 @@ def _rows_table(architecture: Architecture) -> Table:
             quantity(sum(cost.macs for cost in part)),
         )
         start += count
-    return table
-
-
-def _table(*columns: str) -> Table:
-    from rich import box
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    return table
-
-
-def _print(*things: Any) -> None:
-    from rich.console import Console
-
-    console = Console(highlight=False, markup=False)
-    if not console.is_terminal:
-        console.width = 200  # in a file or a pipe nothing need be folded
-    for thing in things:
-        console.print(thing)
+    return listing

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from nas.cli.output import duration, quantity
 
@@ -16,14 +18,75 @@ if TYPE_CHECKING:
 _PLAIN_SECONDS = 10.0
 
 
+@dataclass(frozen=True)
+class SearchProgress:
+    """What a search calls as it goes on."""
+
+    on_change: Callable[[State], None]
+    on_measure: Callable[[int, int], None]
+
+
 @contextmanager
-def show_progress(title: str) -> Iterator[Callable[[State], None]]:
-    """A function to be called with the search's state whenever it has changed."""
+def show_progress(title: str) -> Iterator[SearchProgress]:
+    """Progress of a search, and of measuring latencies before and after it; a bar of its own for each."""
+    with contextlib.ExitStack() as bars:
+        started: dict[str, Callable[..., None]] = {}
+
+        def bar(name: str, start: Callable[[], contextlib.AbstractContextManager[Callable[..., None]]]) -> Any:
+            """Start a bar when it is first called for, and end the one before."""
+
+            def call(*state: Any) -> None:
+                if name not in started:
+                    bars.close()
+                    started.clear()
+                    started[name] = bars.enter_context(start())
+                started[name](*state)
+
+            return call
+
+        yield SearchProgress(
+            bar("search", lambda: _live(title) if sys.stderr.isatty() else contextlib.nullcontext(_plain(title))),
+            bar("latency", lambda: show_steps("measuring latency")),
+        )
+
+
+@contextmanager
+def show_steps(title: str) -> Iterator[Callable[[int, int], None]]:
+    """A function to be called with the steps done and their number."""
     if sys.stderr.isatty():
-        with _live(title) as on_change:
-            yield on_change
+        from rich.console import Console
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
+
+        columns = (BarColumn(bar_width=20), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+        with Progress(TextColumn("{task.description}"), *columns, console=Console(stderr=True)) as progress:
+            task = progress.add_task(title, total=None)
+            yield lambda done, total: progress.update(task, completed=done, total=total)
     else:
-        yield _plain(title)
+        yield _plain_steps(title)
+
+
+def _plain_steps(title: str) -> Callable[[int, int], None]:
+    started, said = time.monotonic(), [0.0]
+    first: list[int] = []
+
+    def on_step(done: int, total: int) -> None:
+        first[:] = first or [done]  # steps of an earlier session took no time in this one
+        now = time.monotonic()
+        if done < total and now - said[0] < _PLAIN_SECONDS:
+            return
+        said[0] = now
+        fresh = done - first[0]
+        left = duration((now - started) / fresh * (total - done)) if fresh else "?"
+        print(f"{title}: {done}/{total}  {duration(now - started)} elapsed, {left} left", file=sys.stderr, flush=True)
+
+    return on_step
 
 
 def _status(state: State) -> str:

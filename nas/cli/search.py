@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nas.cli.output import duration, metrics_line, print_json
+from nas.cli.output import duration, metrics_line, print_json, show_warnings
 
 if TYPE_CHECKING:
-    from nas.api import SearchResult
+    from nas.result import SearchResult
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 TimeLimit = Annotated[str | None, typer.Option(help="Start no more trials after 90s, 30m, 2h.", show_default=False)]
@@ -38,7 +37,19 @@ def search(
     out: Annotated[Path | None, typer.Option(help="The run folder. [default: runs/SPACE-DATE-TIME]")] = None,
     objective: Annotated[str, typer.Option(help="accuracy or loss, on the validation images.")] = "accuracy",
     constraint: Annotated[
-        list[str] | None, typer.Option(help='Hard limit, as "macs<=200M", "params<=4M", "memory_mb<=8"; repeatable.')
+        list[str] | None,
+        typer.Option(help='Hard limit, as "latency_ms<=20", "macs<=200M", "memory_mb<=8"; repeatable.'),
+    ] = None,
+    latency: Annotated[
+        str, typer.Option(help="A latency table, or auto: build or reuse one for this device.", show_default=False)
+    ] = "",
+    interpolate: Annotated[bool, typer.Option("--interpolate", help="Fill in what the table lacks.")] = False,
+    target: Annotated[
+        str, typer.Option(help='Soft reward instead of a limit, as "latency_ms=20".', show_default=False)
+    ] = "",
+    target_weight: Annotated[float, typer.Option(help="Exponent of the soft reward.")] = -0.07,
+    finalists: Annotated[
+        int | None, typer.Option(help="Time so many of the best end to end. [default: 5 with --latency]")
     ] = None,
     time_limit: TimeLimit = None,
     workers: Annotated[int, typer.Option(help="Trainings at once; 0: one a processor, one on a GPU.")] = 0,
@@ -52,14 +63,20 @@ def search(
     from nas.settings import parse_duration
 
     limit = parse_duration(time_limit) if time_limit else math.inf
-    with _stoppable(), show_progress(f"search {Path(space).stem}") as on_change:
+    with _stoppable(), show_warnings(), show_progress(f"search {Path(space).stem}") as progress:
         result = api.search(
             space,
             budget,
             out=out,
             constraints=constraint or (),
             time_limit_s=limit,
-            on_change=on_change,
+            on_change=progress.on_change,
+            on_measure=progress.on_measure,
+            latency=latency,
+            interpolate=interpolate,
+            target=target,
+            target_weight=target_weight,
+            finalists=finalists,
             data=data,
             data_root=data_root,
             searcher=searcher,
@@ -83,12 +100,8 @@ def resume(
     from nas.settings import parse_duration
 
     limit = parse_duration(time_limit) if time_limit else math.inf
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", UserWarning)
-        with _stoppable(), show_progress(f"resume {run.name}") as on_change:
-            result = api.resume(run, time_limit_s=limit, on_change=on_change)
-    for warning in caught:
-        typer.echo(f"warning: {warning.message}", err=True)
+    with _stoppable(), show_warnings(), show_progress(f"resume {run.name}") as progress:
+        result = api.resume(run, time_limit_s=limit, on_change=progress.on_change, on_measure=progress.on_measure)
     _conclude(result, json)
 
 
@@ -109,6 +122,10 @@ def _conclude(result: SearchResult, json: bool) -> None:
         print_json(result.to_dict())
     elif result.best is None and not result.counts["failed"]:
         typer.echo(f"the time limit was reached before the first trial; go on with: nas resume {result.run}")
+    elif result.best is None and result.finalists:
+        typer.echo("nothing was found: every network breaks a constraint when it is measured\n")
+        _print_finalists(result)
+        typer.echo(f"\nrun            {result.run}")
     elif result.best is None:
         typer.echo(f"nothing was found: every trial failed; see the reasons in {result.run / 'journal.log'}")
     else:
@@ -117,6 +134,8 @@ def _conclude(result: SearchResult, json: bool) -> None:
         typer.echo(f"               {metrics_line(result.best.metrics)}")
         typer.echo("               (accuracy and loss: validation images, proxy training)")
         typer.echo(f"trials         {counts}; stopped by {result.stopped_by}, {duration(result.wall_time_s)}")
+        if result.finalists:
+            _print_finalists(result)
         typer.echo(f"run            {result.run}")
         typer.echo("\nwhat to type next")
         typer.echo(f"  nas show {result.run}")
@@ -125,3 +144,22 @@ def _conclude(result: SearchResult, json: bool) -> None:
             typer.echo(f"  nas resume {result.run}")
     if result.best is None:
         raise typer.Exit(1)
+
+
+def _print_finalists(result: SearchResult) -> None:
+    """Predicted beside measured latency."""
+    from nas.cli.output import print_rich, table
+
+    rows = table("finalist", "score", "predicted ms", "measured ms", "p50 ms", "error", "")
+    for finalist in result.finalists:
+        metrics, predicted = finalist.metrics(), finalist.best.record.cost["latency_ms"]
+        rows.add_row(
+            finalist.best.architecture.arch_id,
+            "  ".join(f"{name} {metrics[name]:.4g}" for name in ("accuracy", "measured_reward") if name in metrics),
+            f"{predicted:.3f}",
+            f"{finalist.measured_ms:.3f}",
+            f"{finalist.times.p50_ms:.3f}",
+            f"{100 * (predicted / finalist.measured_ms - 1):+.1f} %",
+            ", ".join(f"breaks {constraint}" for constraint in finalist.broken),
+        )
+    print_rich("\nfinalists, timed end to end (measured: 10th percentile)", rows)

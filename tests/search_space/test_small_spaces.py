@@ -190,14 +190,7 @@ def test_sample_is_uniform_over_genotypes(name: str) -> None:
 
 @pytest.mark.parametrize("metric", ["params", "macs", "activations", "memory_mb"])
 @pytest.mark.parametrize("name", SPACES)
-def test_cost_range_is_inside_the_true_range_and_reached(name: str, metric: str) -> None:
-    costs = {count_cost(space_of(name).decode(genotype)).metrics()[metric] for genotype in arch_ids(name)}
-    assert set(cost_range(space_of(name), metric)) <= costs
-
-
-@pytest.mark.parametrize("metric", ["params", "macs", "activations", "memory_mb"])
-@pytest.mark.parametrize("name", MBCONV_SPACES)
-def test_cost_range_of_mbconv_spaces_is_exact(name: str, metric: str) -> None:
+def test_cost_range_is_exact(name: str, metric: str) -> None:
     costs = {count_cost(space_of(name).decode(genotype)).metrics()[metric] for genotype in arch_ids(name)}
     assert cost_range(space_of(name), metric) == (min(costs), max(costs))
 

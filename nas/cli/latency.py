@@ -1,0 +1,234 @@
+"""`nas latency`: tables for your own device."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from nas.cli.output import print_json, print_rich, show_warnings, table
+
+if TYPE_CHECKING:
+    from latency import LatencyTable, Prediction
+    from search_space import Architecture
+
+app = typer.Typer(
+    help="Latency tables: build, check, predict, import.", invoke_without_command=True, rich_markup_mode=None
+)
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+Interpolate = Annotated[bool, typer.Option("--interpolate", help="Fill in what the table lacks, and say so.")]
+_BAR = 30
+
+
+def add_to(root: typer.Typer) -> None:
+    """Register the commands."""
+    root.add_typer(app, name="latency")
+
+
+@app.callback()
+def group(context: typer.Context) -> None:
+    """Latency tables: build, check, predict, import."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+@app.command()
+def build(
+    space: Annotated[str, typer.Option(help="A preset (see `nas spaces`) or a space file.")],
+    runtime: Annotated[str, typer.Option(help="torch or onnxruntime.")] = "torch",
+    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
+    threads: Annotated[int, typer.Option(help="Threads of one inference.")] = 1,
+    dtype: Annotated[str, typer.Option(help="float32, float16 or bfloat16.")] = "float32",
+    batch: Annotated[int, typer.Option(help="Images of one inference.")] = 1,
+    memory_format: Annotated[str, typer.Option(help="contiguous or channels_last.")] = "contiguous",
+    resolution: Annotated[
+        str, typer.Option(help="In px, separated by commas. [default: those of the space]", show_default=False)
+    ] = "",
+    num_classes: Annotated[
+        str,
+        typer.Option(help="Separated by commas. [default: the space's own, or 10,100,1000]", show_default=False),
+    ] = "",
+    out: Annotated[Path | None, typer.Option(help="The table. [default: SPACE-RUNTIME.latency.json]")] = None,
+    seed: Annotated[int, typer.Option(help="Of the sampled networks.")] = 0,
+    json: Json = False,
+) -> None:
+    """Measure a table on this device: every part of the space, in place in whole networks."""
+    from latency import build_table, conditions_here
+    from latency.build import request
+    from nas.cli.progress import show_steps
+    from search_space import load_space
+
+    loaded = load_space(space)
+    conditions = conditions_here(
+        runtime, device=device, threads=threads, dtype=dtype, batch=batch, memory_format=memory_format
+    )
+    wanted = request(
+        loaded,
+        conditions,
+        resolutions=_numbers("--resolution", resolution),
+        num_classes=_numbers("--num-classes", num_classes),
+        seed=seed,
+    )
+    target = out or Path(f"{Path(loaded.name).name}-{runtime}.latency.json")
+    try:
+        with show_steps(f"latency of {loaded.name}") as on_progress:
+            made = build_table(wanted, target, on_progress=on_progress)
+    except KeyboardInterrupt:
+        typer.echo("interrupted; the same command goes on where it was", err=True)
+        raise typer.Exit(1) from None
+    if json:
+        print_json({"table": str(target), **_summary(made)})
+        return
+    fit = made.calibration
+    typer.echo(f"table          {target}: {len(made.times):,} signatures, {made.conditions}")
+    typer.echo(f"calibration    latency = {fit.scale:.3f} × sum + {fit.fixed_overhead_ms:.3f} ms")
+    if fit.mape_percent is not None:
+        count = len(fit.networks)
+        typer.echo(
+            f"               {fit.mape_percent:.2f} % mean error on {count} whole networks, each left out in turn"
+        )
+    typer.echo("\nwhat to type next")
+    typer.echo(f"  nas latency check {target} --space {space}")
+    typer.echo(f'  nas search --space {space} --budget 300 --latency {target} --constraint "latency_ms<=20"')
+
+
+def _summary(made: LatencyTable) -> dict[str, object]:
+    fit = made.calibration
+    return {
+        "name": made.name,
+        "conditions": made.conditions.to_dict(),
+        "signatures": len(made.times),
+        "source": dict(made.source),
+        "calibration": {
+            "scale": fit.scale,
+            "fixed_overhead_ms": fit.fixed_overhead_ms,
+            "mape_percent": fit.mape_percent,
+            "networks": len(fit.networks),
+        },
+    }
+
+
+@app.command()
+def check(
+    latency: Annotated[str, typer.Argument(metavar="TABLE", help="A latency table.")],
+    space: Annotated[str, typer.Option(help="A preset or a space file.")],
+    networks: Annotated[int, typer.Option(help="How many fresh networks to measure.")] = 30,
+    seed: Annotated[int, typer.Option(help="Of the sampled networks.")] = 0,
+    interpolate: Interpolate = False,
+    json: Json = False,
+) -> None:
+    """Tell how far to trust a table: measure fresh networks and compare, beside the error of measuring again."""
+    from latency import Predictor, check_table, load_table
+    from nas.cli.progress import show_steps
+    from search_space import load_space
+
+    predictor = Predictor(load_table(latency), interpolate=interpolate)
+    with show_warnings(), show_steps("measuring") as on_progress:
+        result = check_table(predictor, load_space(space), networks=networks, seed=seed, on_progress=on_progress)
+    if json:
+        print_json(result.to_dict())
+        return
+    rows = table("predicted by", "MAPE %", "bias %", "within ±5 %", "within ±10 %", "Kendall tau")
+    named = {
+        "the table": result.table,
+        "  as it is": result.table_as_is,
+        "  fitted here": result.table_fitted,
+        "measuring again": result.remeasured,
+        "MACs, fitted here": result.macs,
+        "blocks timed alone, fitted here": result.alone,
+    }
+    for name, agreement in named.items():
+        rows.add_row(
+            name,
+            f"{agreement.mape:.2f}",
+            f"{agreement.bias:+.2f}",
+            f"{agreement.within_5:.0%}",
+            f"{agreement.within_10:.0%}",
+            f"{agreement.kendall_tau:.3f}",
+        )
+    print_rich(f"{len(result.networks)} fresh networks; {predictor.table.conditions}", rows)
+    slowdown = result.machine_slowdown
+    typer.echo(
+        f"The table's own networks take {slowdown:.3f} times as long now as when it was built. The first row is\n"
+        "brought to that speed, the second is not. Fitted here: an affine fit to the other networks of this check."
+    )
+
+
+@app.command()
+def predict(
+    arch: Annotated[list[str], typer.Argument(metavar="ARCH…", help="Files, run folders or references.")],
+    latency: Annotated[str, typer.Option(help="A latency table.")],
+    interpolate: Interpolate = False,
+    json: Json = False,
+) -> None:
+    """Predict the latency of networks, in all and block by block."""
+    from latency import Predictor, load_table
+    from nas.architectures import resolve
+
+    predictor = Predictor(load_table(latency), interpolate=interpolate)
+    predicted = [(architecture, predictor.predict(architecture)) for architecture in map(resolve, arch)]
+    if json:
+        rows = [prediction_dict(*pair) for pair in predicted]
+        print_json({"conditions": predictor.table.conditions.to_dict(), "networks": rows})
+        return
+    for architecture, prediction in predicted:
+        print_prediction(architecture, prediction)
+    typer.echo(f"table {predictor.table.name}: {predictor.table.conditions}")
+
+
+def prediction_dict(architecture: Architecture, prediction: Prediction) -> dict[str, object]:
+    """Plain data of one prediction."""
+    from latency.signature import to_plain
+
+    return {
+        "name": architecture.name,
+        "arch_id": architecture.arch_id,
+        "latency_ms": prediction.latency_ms,
+        "fixed_overhead_ms": prediction.fixed_overhead_ms,
+        "interpolated_parts": sum(part.interpolated for part in prediction.parts),
+        "interpolation_error_percent": prediction.interpolation_error_percent,
+        "parts": [
+            {**to_plain(part.shape), "latency_ms": part.latency_ms, "interpolated": part.interpolated}
+            for part in prediction.parts
+        ],
+    }
+
+
+def print_prediction(architecture: Architecture, prediction: Prediction) -> None:
+    """A bar for each part."""
+    from latency.signature import label
+
+    rows = table("part", "ms", "")
+    longest = max(prediction.fixed_overhead_ms, *(part.latency_ms for part in prediction.parts))
+    for part in prediction.parts:
+        mark = "  interpolated" if part.interpolated else ""
+        rows.add_row(label(part.shape), f"{part.latency_ms:.3f}", _bar(part.latency_ms / longest) + mark)
+    if prediction.fixed_overhead_ms:
+        overhead = prediction.fixed_overhead_ms
+        rows.add_row("fixed overhead", f"{overhead:.3f}", _bar(overhead / longest))
+    print_rich(f"{architecture.name}  ({architecture.arch_id})  {prediction.latency_ms:.3f} ms", rows)
+    filled = sum(part.interpolated for part in prediction.parts)
+    if filled:
+        error = prediction.interpolation_error_percent
+        print_rich(
+            f"{filled} parts interpolated; mean error of such estimates in this table: {error:.1f} % of a part\n"
+        )
+
+
+def _bar(share: float) -> str:
+    eighths = round(share * _BAR * 8)
+    return "█" * (eighths // 8) + ("", "▏", "▎", "▍", "▌", "▋", "▊", "▉")[eighths % 8]
+
+
+def _numbers(option: str, text: str) -> list[int] | None:
+    """Whole numbers separated by commas; None for nothing."""
+    from search_space import InputError
+    from search_space.rules import Integer
+
+    if not text:
+        return None
+    words = [word.strip() for word in text.split(",")]
+    if not all(word.isascii() and word.isdigit() and len(word) < 10 for word in words):
+        raise InputError(f"{option} must be whole numbers separated by commas", text, remedy="write it as 160,224")
+    return [Integer(1, 1_000_000).check(option, int(word)) for word in words]

@@ -1,0 +1,129 @@
+"""Finalists: the best candidates timed end to end on the device, before one is called the winner."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from latency import LatencyTable, Times, conditions_here, make_runtime
+from latency.measure import Whole, measure_chunk, plan
+from nas.constraints import LATENCY, Constraint, violated
+from nas.loop import Best
+from nas.target import REWARD, Target
+from search_space import Architecture, InputError
+
+MEASURED = "measured_latency_ms"
+"""The 10th percentile of a finalist's times, the statistic that tables are calibrated to."""
+_PASSES = 4
+_ROUNDS = 5
+OnProgress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Finalist:
+    """A candidate with its measured latency."""
+
+    best: Best
+    times: Times
+    broken: tuple[Constraint, ...]
+    """Constraints that do not hold with the measured latency."""
+    reward: float | None
+    """The reward with the measured latency, if there is a target."""
+
+    @property
+    def measured_ms(self) -> float:
+        """`MEASURED`."""
+        assert self.times.p10_ms is not None
+        return self.times.p10_ms
+
+    def metrics(self) -> dict[str, float]:
+        """What was known, with what was measured beside it."""
+        metrics = {**self.best.metrics(), MEASURED: self.measured_ms}
+        return metrics if self.reward is None else {**metrics, f"measured_{REWARD}": self.reward}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for `summary.json`."""
+        return {
+            "arch_id": self.best.architecture.arch_id,
+            "trial": self.best.number,
+            "metrics": self.metrics(),
+            "measured": self.times.to_dict(),
+            "broken": [str(constraint) for constraint in self.broken],
+        }
+
+
+def why_not_here(table: LatencyTable) -> str:
+    """Why networks cannot be timed here as the table's were, naming both devices; empty if they can."""
+    wanted = table.conditions
+    try:
+        here = conditions_here(
+            wanted.runtime,
+            device=wanted.device,
+            threads=wanted.threads,
+            dtype=wanted.dtype,
+            batch=wanted.batch,
+            memory_format=wanted.memory_format,
+        )
+    except InputError as error:
+        return f"the latency table is of {wanted}, which cannot be had here: {error}"
+    if here.device_name != wanted.device_name:
+        return f"the latency table is of {wanted.device_name}, this is {here.device_name}"
+    return ""
+
+
+def retime(
+    ranked: Sequence[Best],
+    count: int,
+    table: LatencyTable,
+    constraints: Sequence[Constraint],
+    target: Target | None,
+    on_progress: OnProgress = lambda done, total: None,
+) -> list[Finalist]:
+    """Time the first `count` of `ranked`, interleaved; if all of them break a constraint, the next `count`, and so on.
+
+    The winner, the first of the list returned, is the first in rank (with a target: in measured reward) that breaks
+    none; if there is no such one, every finalist has `broken`.
+    """
+    timed: list[Finalist] = []
+    for start in range(0, len(ranked), count):
+        timed += _time(ranked[start : start + count], table, constraints, target, on_progress)
+        if any(not finalist.broken for finalist in timed):
+            break
+    # Stable: without a target the order is that of the ranking.
+    return sorted(timed, key=lambda finalist: (bool(finalist.broken), -(finalist.reward or 0.0)))
+
+
+def _time(
+    candidates: Sequence[Best],
+    table: LatencyTable,
+    constraints: Sequence[Constraint],
+    target: Target | None,
+    on_progress: OnProgress,
+) -> list[Finalist]:
+    samples = _samples([best.architecture for best in candidates], table, on_progress)
+    finalists = []
+    for best, taken in zip(candidates, samples, strict=True):
+        times = Times.of(taken)
+        metrics = {**best.metrics(), LATENCY: times.p10_ms or 0.0}
+        reward = None
+        if target is not None:
+            # The recorded reward is that of the predicted latency.
+            reward = metrics[REWARD] / target.reward(1.0, best.record.cost) * target.reward(1.0, metrics)
+        finalists.append(Finalist(best, times, tuple(violated(constraints, metrics)), reward))
+    return finalists
+
+
+def _samples(networks: Sequence[Architecture], table: LatencyTable, on_progress: OnProgress) -> list[Any]:
+    runtime = make_runtime(table.conditions)
+    jobs = [Whole(network) for network in networks]
+    chunks = plan(len(jobs), passes=_PASSES, rounds=_ROUNDS, rng=np.random.default_rng(0))
+    taken: list[list[float]] = [[] for _ in jobs]
+    for done, chunk in enumerate(chunks):
+        on_progress(done, len(chunks))
+        for index, samples in measure_chunk(runtime, jobs, chunk).items():
+            taken[index] += samples.tolist()
+    on_progress(len(chunks), len(chunks))
+    return taken
