@@ -19,6 +19,7 @@ from nas.latency_tables import find_table
 from nas.loop import State
 from nas.result import Interrupted, SearchResult
 from nas.run_folder import RunFolder
+from nas.runs import default_path
 from nas.settings import Settings
 from search_space import InputError, SearchSpace, load_space
 from search_space.errors import did_you_mean
@@ -55,7 +56,7 @@ def search(
     loaded = _fit(loaded, evaluator)
     _check_objective(chosen, evaluator)
     known = _known(chosen, loaded, evaluator, on_measure)
-    path = run_folder.default_path(loaded.name) if out is None else Path(out)
+    path = default_path(loaded.name) if out is None else Path(out)
     # Workers and device decide about the course of a search, so that they must not depend on where it is resumed.
     workers = chosen.workers or min(chosen.budget, default_workers(evaluator))
     chosen = dataclasses.replace(chosen, workers=workers, device=str(evaluator.device))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from nas.run_folder import newest_run
+from nas.runs import newest_run
 from search_space import Architecture, InputError, load_architecture
 
 

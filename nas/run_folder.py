@@ -19,7 +19,6 @@ from search_space.architecture_file import top_level
 from search_space.documents import Document, Row, read_document, to_yaml, write_whole
 from search_space.space_file import parse_space
 
-RUNS = Path("runs")
 _RUN_KEYS = dict.fromkeys(("schema_version", "settings", "space", "evaluator", "started", "versions", "host"), True)
 
 
@@ -133,19 +132,3 @@ def versions() -> dict[str, str]:
     """Versions of what decides about results."""
     names = ("nas", "torch", "torchvision", "optuna", "numpy", "scikit-learn")
     return {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in names}}
-
-
-def default_path(space: str) -> Path:
-    """`runs/SPACE-DATE-TIME`, with a number behind it if that is taken."""
-    stem = f"{Path(space).stem}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
-    candidates = [RUNS / stem, *(RUNS / f"{stem}-{number}" for number in range(2, 1000))]
-    return next(path for path in candidates if not path.exists())
-
-
-def newest_run() -> Path:
-    """The run under `runs/` that was started last; raises `InputError` if there is none."""
-    found = [path.parent for path in RUNS.glob("*/run.yaml")]
-    if not found:
-        remedy = "name an architecture, or start with `nas search`"
-        raise InputError("there is no run yet under runs/", remedy=remedy)
-    return max(found, key=lambda path: (path / "run.yaml").stat().st_mtime)
