@@ -41,10 +41,26 @@ def test_commands(command: str, tmp_path_factory: pytest.TempPathFactory) -> Non
     if words[0] == "search":
         words[words.index("--budget") + 1] = "1"
         words = [word.replace("imagefolder:photos", "digits").replace("npz:mine.npz", "digits") for word in words]
-    elif words[0] in ("resume", "export") or words == ["show"]:
+    if "latency" in command:
+        pytest.skip("takes minutes: see test_the_commands_about_latency")
+    if words[0] in ("resume", "export") or words == ["show"]:
         pytest.skip("needs the run of the command before; covered by test_cli.py")
     done = nas(*words, cwd=folder)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+def test_the_commands_about_latency(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As written but for the budget, one after another: later ones use the table of the first."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    about_latency = [command for command in commands() if "latency" in command]
+    assert len(about_latency) == 5
+    for command in about_latency:
+        words = shlex.split(command)[1:]
+        if words[0] == "search":
+            words[words.index("--budget") + 1] = "2"
+        done = nas(*words, cwd=tmp_path, timeout=1800)
+        assert done.returncode == 0, done.stderr
 
 
 def test_the_five_lines_of_python_run_as_a_script(tmp_path: Path) -> None:
