@@ -9,6 +9,7 @@ import datetime
 import hashlib
 import importlib.metadata
 import json
+import operator
 import os
 import time
 from collections import defaultdict
@@ -23,9 +24,10 @@ import numpy as np
 from latency.conditions import Conditions
 from latency.measure import Chunk, InPlace, Job, Samples, Whole, measure_chunk, plan
 from latency.runtimes import make_runtime
-from latency.table import Calibration, LatencyTable, Measured, Times
+from latency.table import Calibration, LatencyTable, Measured, Times, is_number
 from latency.table_file import save_table
 from search_space import InputError, SearchSpace
+from search_space.architecture import ARCHITECTURE_RULES
 from search_space.graph import SpaceGraph
 from search_space.parts import PartShape, parts
 
@@ -71,7 +73,13 @@ def request(
     """A request with its defaults filled in: all resolutions of the space; its number of classes, or `NUM_CLASSES`."""
     default = (space.constants["num_classes"],) if "num_classes" in space.constants else NUM_CLASSES
     graph = SpaceGraph(space, resolutions=resolutions, num_classes=tuple(sorted(set(num_classes or default))))
-    graph.shapes()  # refuses resolutions that are too small
+    for name, values in (("resolution", graph.resolutions), ("num_classes", graph.num_classes)):
+        for value in values:
+            ARCHITECTURE_RULES[name].check(name, value)
+    _, strides = graph.reach(lambda shape: getattr(shape.part, "stride", 1), operator.mul)
+    if strides > min(graph.resolutions):
+        rule = f"resolution must be at least the product of all strides, {strides}"
+        raise InputError(rule, min(graph.resolutions), remedy="raise it")
     return Request(space, conditions, tuple(sorted(set(graph.resolutions))), graph.num_classes, seed)
 
 
@@ -85,12 +93,12 @@ def build_table(
     """
     target = Path(out)
     runtime = make_runtime(wanted.conditions)
-    if target.exists():
-        raise InputError("there is a file already", str(target), remedy="use another --out, or remove it")
     with _locked(target):
+        if target.exists():
+            raise InputError("there is a file already", str(target), remedy="use another --out, or remove it")
         jobs = _jobs(wanted)
         chunks = plan(len(jobs), passes=runtime.passes, rounds=runtime.rounds, rng=np.random.default_rng(wanted.seed))
-        part = PartFile(target.with_name(f"{target.name}.part"), wanted.to_dict(), chunks)
+        part = PartFile(target.with_name(f"{target.name}.part"), wanted.to_dict(), chunks, jobs)
         on_progress(len(part.done), len(chunks))
         for chunk in chunks:
             if chunk.number not in part.done:
@@ -118,11 +126,13 @@ def _table(wanted: Request, jobs: Sequence[Job], part: PartFile) -> LatencyTable
     for job, samples in zip(jobs, taken, strict=True):
         if isinstance(job, InPlace):
             for shape, times in zip(parts(job.architecture), samples.T, strict=True):
-                by_shape[shape] += times.tolist()
+                by_shape[shape.at_inference()] += times.tolist()
         elif isinstance(job, Whole):
             networks.append(Measured(job.architecture, Times.of(samples)))
     times = {shape: Times.of(taken) for shape, taken in by_shape.items()}
-    sums = [sum(times[shape].p10_ms or 0.0 for shape in parts(network.architecture)) for network in networks]
+    sums = [
+        sum(times[shape.at_inference()].p10_ms or 0.0 for shape in parts(network.architecture)) for network in networks
+    ]
     source = {
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "nas": importlib.metadata.version("nas"),
@@ -142,13 +152,15 @@ def _table(wanted: Request, jobs: Sequence[Job], part: PartFile) -> LatencyTable
 class PartFile:
     """What an unfinished build has measured: a header, then a line of JSON for each chunk."""
 
-    def __init__(self, path: Path, header: dict[str, Any], chunks: Sequence[Chunk]) -> None:
+    def __init__(self, path: Path, header: dict[str, Any], chunks: Sequence[Chunk], jobs: Sequence[Job]) -> None:
         self.path = path
+        self._chunks = {chunk.number: chunk for chunk in chunks}
+        self._jobs = jobs
         self.done: dict[int, dict[str, Any]] = {}
         self._last = time.monotonic()
         header = json.loads(json.dumps(header))
         if path.exists():
-            self._read(header, len(chunks))
+            self._read(header)
         else:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._write(header)
@@ -181,29 +193,38 @@ class PartFile:
             file.flush()
             os.fsync(file.fileno())
 
-    def _read(self, header: dict[str, Any], count: int) -> None:
-        text = self.path.read_bytes()
-        whole = text[: text.rfind(b"\n") + 1]  # a last line that a killed process left half written is dropped
+    def _read(self, header: dict[str, Any]) -> None:
         try:
-            rows = [json.loads(line) for line in whole.splitlines()]
-            found = rows[0] if rows else None
-            for row in rows[1:]:
-                if not (0 <= row["chunk"] < count and row["seconds"] >= 0 and isinstance(row["times_ms"], dict)):
-                    raise ValueError("a line out of range")
+            text = self.path.read_bytes()
+            whole = text[: text.rfind(b"\n") + 1]  # a last line that a killed process left half written is dropped
+            found, *rows = [json.loads(line) for line in whole.splitlines()] or [None]
+            differs = [name for name in header if found is not None and found.get(name) != header[name]]
+            for row in [] if differs else rows:
+                self._check(row)
                 self.done[row["chunk"]] = row
-        except (ValueError, KeyError, TypeError) as error:
-            remedy = "remove it to begin again"
-            raise InputError(f"the unfinished build cannot be read: {error}", str(self.path), remedy=remedy) from None
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+            rule = f"the unfinished build cannot be read: {type(error).__name__}: {error}"
+            raise InputError(rule, str(self.path), remedy="remove it to begin again") from None
+        if differs:
+            rule = f"an unfinished build with another {' and '.join(differs)} lies there"
+            raise InputError(rule, str(self.path), remedy="finish that one, use another --out, or remove it")
         if found is None:
             self.path.unlink()
             self._write(header)
             return
-        differs = [name for name in header if found.get(name) != header[name]]
-        if differs:
-            rule = f"an unfinished build with another {' and '.join(differs)} lies there"
-            raise InputError(rule, str(self.path), remedy="finish that one, use another --out, or remove it")
         if len(whole) < len(text):
             os.truncate(self.path, len(whole))
+
+    def _check(self, row: dict[str, Any]) -> None:
+        """Raise if a row is not what this build writes for its chunk."""
+        chunk, seconds, times = self._chunks[row["chunk"]], row["seconds"], row["times_ms"]
+        if not (is_number(seconds) and seconds >= 0 and set(times) == set(map(str, chunk.jobs))):
+            raise ValueError("a line of another build")
+        for index in chunk.jobs:
+            samples, job = np.asarray(times[str(index)], dtype=float), self._jobs[index]
+            width = [len(parts(job.architecture))] if isinstance(job, InPlace) else []
+            if list(samples.shape) != [chunk.rounds, *width] or not (samples >= 0).all() or np.isinf(samples).any():
+                raise ValueError("times that cannot be")
 
 
 class _locked:
@@ -211,11 +232,11 @@ class _locked:
 
     def __init__(self, target: Path) -> None:
         self._target = target
-        self._lock = filelock.FileLock(target.with_name(f".{target.name}.lock"), timeout=0)
 
     def __enter__(self) -> None:
         try:
             self._target.parent.mkdir(parents=True, exist_ok=True)
+            self._lock = filelock.FileLock(self._target.with_name(f".{self._target.name}.lock"), timeout=0)
             self._lock.acquire()
         except filelock.Timeout:
             raise InputError("another process is building there", str(self._target), remedy="wait for it") from None

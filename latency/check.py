@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import kendalltau
 
 from latency.measure import Alone, Job, Samples, Whole, measure_chunk, plan
 from latency.predict import Predictor
@@ -44,6 +43,8 @@ class Agreement:
     @classmethod
     def of(cls, predicted: Times, measured: Times) -> Agreement:
         """Compare, network by network."""
+        from scipy.stats import kendalltau  # here, because loading it takes a while
+
         error = (predicted - measured) / measured
         constant = np.ptp(predicted) == 0 or np.ptp(measured) == 0
         return cls(

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from sklearn.linear_model import RidgeCV
 
 from latency.signature import to_plain
 from latency.table import LatencyTable
@@ -56,6 +55,8 @@ class Interpolation:
         nearest = [group[i] for i in np.argsort(distance, kind="stable")[:_NEAREST]]
         features = np.array([_features(other) for other in nearest])
         times = np.log([self._part_ms[other] for other in nearest])
+        from sklearn.linear_model import RidgeCV  # here, because loading it takes half a second
+
         fit = RidgeCV(alphas=[_RIDGE], store_cv_results=True).fit(features, times)  # leaves each out in turn
         left_out_errors = np.expm1(np.sqrt(fit.cv_results_))
         estimate = math.exp(fit.predict(np.array([_features(shape)]))[0])

@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latency.runtimes import Runtime, Timed, TimedParts
-from search_space import Architecture
+from search_space import Architecture, InputError
+from search_space.errors import one_line, short
 from search_space.parts import PartShape
 
 CHUNK = 24
@@ -69,8 +70,25 @@ def plan(count: int, *, passes: int, rounds: int, rng: np.random.Generator) -> l
     return chunks
 
 
+class MeasuringFailed(Exception):
+    """The runtime could not run a network: out of memory, an operation that it lacks in this precision, …"""
+
+
 def measure_chunk(runtime: Runtime, jobs: Sequence[Job], chunk: Chunk) -> dict[int, Samples]:
-    """Job index -> samples. The order within each round is random but fixed by the chunk's number."""
+    """Job index -> samples. The order within each round is random but fixed by the chunk's number.
+
+    Raises `MeasuringFailed`.
+    """
+    try:
+        return _measure(runtime, jobs, chunk)
+    except InputError:
+        raise
+    except Exception as error:  # each runtime has errors of its own
+        reason = short(one_line(str(error)), 200)
+        raise MeasuringFailed(f"{runtime.conditions} cannot run a network: {type(error).__name__}: {reason}") from error
+
+
+def _measure(runtime: Runtime, jobs: Sequence[Job], chunk: Chunk) -> dict[int, Samples]:
     rng = np.random.default_rng([chunk.number, len(jobs)])
     with runtime.session(), _no_garbage_collection():
         opened = {index: _open(runtime, jobs[index]) for index in chunk.jobs}

@@ -108,7 +108,11 @@ class Predictor:
         missing = [shape for shape in dict.fromkeys(shapes) if shape not in self._part_ms]
         left = []
         for shape in missing:
-            estimate = self._interpolation.estimate(shape) if self._interpolation is not None else None
+            known = self._part_ms.get(shape.at_inference())
+            if known is not None:  # remembered under its own name, so that the fast path finds it
+                self._part_ms[shape] = known
+                continue
+            estimate = self._interpolation.estimate(shape.at_inference()) if self._interpolation is not None else None
             if estimate is None:
                 left.append(shape)
             else:

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.optimize import nnls
 
 from latency.conditions import Conditions
 from search_space import Architecture, InputError
@@ -114,6 +113,8 @@ def affine(x: np.ndarray[Any, Any], y: np.ndarray[Any, Any]) -> tuple[float, flo
     """a, b ≥ 0 of y ≈ a·x + b, by least squares of the relative error. No b where the x hardly differ."""
     if len(x) < 5 or x.max() < 1.1 * x.min():
         return float(np.median(y / x)), 0.0
+    from scipy.optimize import nnls  # here, because loading it takes a while
+
     (a, b), _ = nnls(np.stack([x / y, 1 / y], axis=1), np.ones(len(x)))
     return (float(a), float(b)) if a > 0 else (float(np.median(y / x)), 0.0)
 
@@ -142,5 +143,5 @@ class LatencyTable:
 
     @property
     def part_ms(self) -> dict[PartShape, float]:
-        """Part shape -> its time by the table's statistic, uncalibrated."""
-        return {shape: float(getattr(times, self.statistic)) for shape, times in self.times.items()}
+        """Part shape, as at inference -> its time by the table's statistic, uncalibrated."""
+        return {shape.at_inference(): float(getattr(times, self.statistic)) for shape, times in self.times.items()}

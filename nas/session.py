@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 
 from evaluators import ProxyTraining
+from latency.measure import MeasuringFailed
 from nas.constraints import Constraint
 from nas.executors import make_executor
 from nas.finalists import Finalist, retime, why_not_here
@@ -99,7 +101,10 @@ def run(
         finalists: list[Finalist] = []
         table = known.predictor.table if known.predictor is not None else None
         if settings.finalists and table is not None and not why_not_here(table):
-            finalists = retime(loop.ranked(), settings.finalists, table, constraints, target, on_measure)
+            try:
+                finalists = retime(loop.ranked(), settings.finalists, table, constraints, target, on_measure)
+            except MeasuringFailed as error:  # after all that training, what was found is kept
+                warnings.warn(f"finalists could not be timed, the winner is not verified: {error}", stacklevel=2)
     except KeyboardInterrupt:
         folder.write_summary(result("interrupted").to_dict())
         raise

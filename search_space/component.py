@@ -17,6 +17,7 @@ from search_space.errors import InputError, did_you_mean
 from search_space.rules import Rule
 
 _C = TypeVar("_C", bound="type[Component]")
+_S = TypeVar("_S", bound="Component")
 _registry: dict[tuple[str, str], type[Component]] = {}
 
 
@@ -42,6 +43,10 @@ class Component(ABC):
         They are brought to their default, so that equal networks are equal values, and are not written to files.
         """
         return ()
+
+    def at_inference(self: _S) -> _S:
+        """The same without what only training knows, as dropout: components equal in this run alike."""
+        return self
 
     def __getstate__(self) -> dict[str, Any]:
         # Not the remembered hash: it is another one in the next process.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, ClassVar
 
 from torch import nn
@@ -40,6 +40,9 @@ class PooledHead(Head):
 
     def unused_fields(self) -> tuple[str, ...]:
         return () if self.conv_channels or self.hidden_channels else ("activation",)
+
+    def at_inference(self) -> PooledHead:
+        return replace(self, dropout=0.0)
 
     def build(self, in_channels: int, num_classes: int, context: BuildContext) -> nn.Module:
         layers: list[nn.Module] = []

@@ -28,6 +28,10 @@ class PartShape(NamedTuple):
     size: int
     out_channels: int
 
+    def at_inference(self) -> PartShape:
+        """The same without what only training knows; latency depends on nothing else."""
+        return self._replace(part=self.part.at_inference())
+
     def build(self, context: BuildContext | None = None) -> nn.Module:
         """The part's module, its parameters uninitialised by us."""
         context = context or BuildContext()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from latency.conditions import Conditions, device_name
 from latency.runtimes.base import Runtime, Timed, TimedParts
 from latency.runtimes.onnxruntime import OnnxRuntime
@@ -24,6 +26,10 @@ def conditions_here(
 ) -> Conditions:
     """The conditions that this machine provides; raises `InputError` if it cannot."""
     chosen = _known(runtime)
+    processors = os.cpu_count() or 1
+    if isinstance(threads, int) and threads > processors:
+        rule = f"threads must be at most the machine's processors, {processors}"
+        raise InputError(rule, threads, where="--threads", remedy="use fewer")
     conditions = Conditions(
         runtime, device_name(device), device, threads, dtype, batch, memory_format, versions=chosen.versions()
     )

@@ -78,6 +78,13 @@ def run(arguments: list[str]) -> int:
             raise
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except Exception as error:
+        if "latency.measure" not in sys.modules or not isinstance(
+            error, sys.modules["latency.measure"].MeasuringFailed
+        ):
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     except (KeyboardInterrupt, typer.Abort):
         print("interrupted", file=sys.stderr)
         return 1

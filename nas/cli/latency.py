@@ -90,7 +90,9 @@ def build(
         )
     typer.echo("\nwhat to type next")
     typer.echo(f"  nas latency check {target} --space {space}")
-    typer.echo(f'  nas search --space {space} --budget 300 --latency {target} --constraint "latency_ms<=20"')
+    times = sorted(network.times.p10_ms or 0.0 for network in fit.networks)
+    middle = f"{times[len(times) // 2]:.2g}"
+    typer.echo(f'  nas search --space {space} --budget 300 --latency {target} --constraint "latency_ms<={middle}"')
 
 
 def _summary(made: LatencyTable) -> dict[str, object]:
@@ -175,6 +177,50 @@ def predict(
     for architecture, prediction in predicted:
         print_prediction(architecture, prediction)
     typer.echo(f"table {predictor.table.name}: {predictor.table.conditions}")
+
+
+@app.command(name="import")
+def import_table(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="ProxylessNAS, once-for-all or Single-Path NAS form.")],
+    out: Annotated[Path | None, typer.Option(help="The table. [default: FILE's stem.latency.json]")] = None,
+    device_name: Annotated[str, typer.Option(help="Whose times they are, as 'Pixel 1'.", show_default=False)] = "",
+    runtime: Annotated[str, typer.Option(help="What they were measured in.")] = "tflite",
+    threads: Annotated[int, typer.Option(help="Threads they were measured with.")] = 1,
+    unit: Annotated[str, typer.Option(help="Of the file's times: ms, us or s.")] = "ms",
+    activation: Annotated[str, typer.Option(help="Instead of that of the published form.", show_default=False)] = "",
+    space: Annotated[str, typer.Option(help="Say how much of this space it covers.", show_default=False)] = "",
+    json: Json = False,
+) -> None:
+    """Make a table of one that others published; what cannot be mapped is listed."""
+    from latency import save_table
+    from latency.published import import_published
+    from search_space import InputError, load_space
+
+    target = out or Path(f"{Path(file).stem}.latency.json")
+    if target.exists():
+        raise InputError("there is a file already", str(target), remedy="use another --out, or remove it")
+    loaded = load_space(space) if space else None
+    result = import_published(
+        file, device_name=device_name, runtime=runtime, threads=threads, unit=unit, activation=activation
+    )
+    save_table(result.table, target)
+    coverage = result.coverage(loaded) if loaded is not None else None
+    if json:
+        covered = coverage and {"space": space, "covered": coverage.covered, "total": coverage.total}
+        unmapped = [{"key": key, "reason": reason} for key, reason in result.unmapped]
+        found = {"table": str(target), **_summary(result.table), "mapped_entries": result.mapped}
+        print_json({**found, "unmapped": unmapped, "coverage": covered})
+        return
+    typer.echo(f"table          {target}: {len(result.table.times)} signatures, {result.table.conditions}")
+    typer.echo(f"entries        {result.mapped} mapped (times read as {unit}), {len(result.unmapped)} not")
+    for key, reason in result.unmapped:
+        typer.echo(f"  not mapped   {key}: {reason}")
+    kinds = {kind: sum(shape.part.kind == kind for shape in result.table.times) for kind in ("stem", "block", "head")}
+    typer.echo("parts          " + ", ".join(f"{count} {kind}" for kind, count in kinds.items()))
+    for kind in (kind for kind, count in kinds.items() if not count):
+        typer.echo(f"  no {kind}: no whole network can be predicted before one is added")
+    if coverage is not None:
+        typer.echo(f"coverage       {coverage.covered} of {coverage.total} parts of space {space}")
 
 
 def prediction_dict(architecture: Architecture, prediction: Prediction) -> dict[str, object]:
