@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from latency.measure import Alone, Job, Samples, Whole, measure_chunk, plan
 from latency.predict import Predictor
-from latency.runtimes import conditions_here, make_runtime
+from latency.runtimes import make_runtime, same_here
 from latency.table import LatencyTable, affine
 from search_space import Architecture, InputError, SearchSpace, count_cost
 from search_space.parts import PartShape, parts
@@ -161,16 +161,7 @@ def warn_of_differences(table: LatencyTable) -> bool:
 
     Raises `InputError` if its runtime, device or precision cannot be had here at all.
     """
-    wanted = table.conditions
-    here = conditions_here(
-        wanted.runtime,
-        device=wanted.device,
-        threads=wanted.threads,
-        dtype=wanted.dtype,
-        batch=wanted.batch,
-        memory_format=wanted.memory_format,
-    )
-    differences = wanted.differences(here)
+    differences = table.conditions.differences(same_here(table.conditions))
     if differences:
         what = "; ".join(differences)
         warnings.warn(f"the table {table.name} was not measured under the conditions here: {what}", stacklevel=2)

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from latency import LatencyTable, Times, conditions_here, make_runtime
+from latency import LatencyTable, Times, make_runtime
 from latency.measure import Whole, measure_chunk, plan
+from latency.runtimes import same_here
 from nas.constraints import LATENCY, Constraint, violated
 from nas.loop import Best
 from nas.target import REWARD, Target
@@ -59,14 +60,7 @@ def why_not_here(table: LatencyTable) -> str:
     """Why networks cannot be timed here as the table's were, naming both devices; empty if they can."""
     wanted = table.conditions
     try:
-        here = conditions_here(
-            wanted.runtime,
-            device=wanted.device,
-            threads=wanted.threads,
-            dtype=wanted.dtype,
-            batch=wanted.batch,
-            memory_format=wanted.memory_format,
-        )
+        here = same_here(wanted)
     except InputError as error:
         return f"the latency table is of {wanted}, which cannot be had here: {error}"
     if here.device_name != wanted.device_name:

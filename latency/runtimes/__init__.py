@@ -37,6 +37,18 @@ def conditions_here(
     return conditions
 
 
+def same_here(wanted: Conditions) -> Conditions:
+    """The same conditions on this machine; raises `InputError` if it cannot provide them."""
+    return conditions_here(
+        wanted.runtime,
+        device=wanted.device,
+        threads=wanted.threads,
+        dtype=wanted.dtype,
+        batch=wanted.batch,
+        memory_format=wanted.memory_format,
+    )
+
+
 def make_runtime(conditions: Conditions) -> Runtime:
     """The runtime of these conditions; raises `InputError` if it is not one of ours or not installed."""
     return _known(conditions.runtime)(conditions)
@@ -49,4 +61,4 @@ def _known(runtime: str) -> type[Runtime]:
     return RUNTIMES[runtime]
 
 
-__all__ = ["DEFAULT", "RUNTIMES", "Runtime", "Timed", "TimedParts", "conditions_here", "make_runtime"]
+__all__ = ["DEFAULT", "RUNTIMES", "Runtime", "Timed", "TimedParts", "conditions_here", "make_runtime", "same_here"]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from nas.cli.latency import prediction_dict, print_prediction
+from nas.cli.options import Arch, Interpolate, Json, Latency
 from nas.cli.output import print_json, print_rich, quantity, table
 
 if TYPE_CHECKING:
@@ -14,10 +15,6 @@ if TYPE_CHECKING:
 
     from latency import Predictor
     from search_space import Architecture, SearchSpace
-
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
-Latency = Annotated[str, typer.Option(help="A latency table.", show_default=False)]
-Interpolate = Annotated[bool, typer.Option("--interpolate", help="Fill in what the table lacks, and say so.")]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -93,10 +90,7 @@ def _describe_space(space: SearchSpace, predictor: Predictor | None, json: bool)
 
 
 def show(
-    arch: Annotated[
-        str | None,
-        typer.Argument(metavar="[ARCH]", help="A file, a run folder or a reference; left out: the newest run."),
-    ] = None,
+    arch: Arch = None,
     latency: Latency = "",
     interpolate: Interpolate = False,
     json: Json = False,

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from nas.cli.options import Arch
+
 
 def add_to(app: typer.Typer) -> None:
     """Register the command."""
@@ -14,10 +16,7 @@ def add_to(app: typer.Typer) -> None:
 
 
 def export(
-    arch: Annotated[
-        str | None,
-        typer.Argument(metavar="[ARCH]", help="A file, a run folder or a reference; left out: the newest run."),
-    ] = None,
+    arch: Arch = None,
     to: Annotated[str, typer.Option(help="Formats, separated by commas: yaml.")] = "yaml",
     out: Annotated[Path, typer.Option(help="The folder to write to.")] = Path("exported"),
 ) -> None:

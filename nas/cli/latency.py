@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from nas.cli.options import Interpolate, Json
 from nas.cli.output import print_json, print_rich, show_warnings, table
 
 if TYPE_CHECKING:
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
 app = typer.Typer(
     help="Latency tables: build, check, predict, import.", invoke_without_command=True, rich_markup_mode=None
 )
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
-Interpolate = Annotated[bool, typer.Option("--interpolate", help="Fill in what the table lacks, and say so.")]
 _BAR = 30
 
 

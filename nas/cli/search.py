@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from nas.cli.options import Json
 from nas.cli.output import duration, metrics_line, print_json, show_warnings
 
 if TYPE_CHECKING:
     from nas.result import SearchResult
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 TimeLimit = Annotated[str | None, typer.Option(help="Start no more trials after 90s, 30m, 2h.", show_default=False)]
 
 
