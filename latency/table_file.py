@@ -92,13 +92,25 @@ def _read(origin: str) -> Document:
     if not text.lstrip().startswith("{"):
         return parse_document(text, origin)  # YAML, written by hand
     try:
-        return Document(json.loads(text), origin)  # by far the faster, and tables are long
+        return Document(
+            json.loads(text, object_pairs_hook=_without_duplicates), origin
+        )  # by far the faster, and tables are long
+    except InputError as error:
+        raise error.located(origin) from None
     except RecursionError:
         raise InputError("the file is nested too deeply", where=origin, remedy="is it a table?") from None
     except ValueError as error:
         where, problem = f"{origin}:{getattr(error, 'lineno', 1)}", getattr(error, "msg", "a number is too long")
         remedy = "it may be cut off: restore it, or build it again"
         raise InputError(f"not valid JSON: {problem}", where=where, remedy=remedy) from None
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise InputError("a key may stand only once", next(n for n in names if names.count(n) > 1), remedy="remove one")
+    return made
 
 
 def _conditions(plain: Mapping[str, Any]) -> Conditions:

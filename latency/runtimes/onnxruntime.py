@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
+import io
 import json
 import re
 import tempfile
@@ -107,7 +108,8 @@ class OnnxRuntime(Runtime):
             initialise(module)
             x = torch.randn(self.conditions.batch, shape.in_channels, shape.size, shape.size)
             file = Path(self._folder.name) / f"{len(self._exported)}.onnx"
-            with warnings.catch_warnings(), torch.no_grad():
+            # A failed export prints its graph on stdout, which is for results.
+            with warnings.catch_warnings(), torch.no_grad(), contextlib.redirect_stdout(io.StringIO()):
                 # The exporter by tracing: it takes 20 ms a part, the one by torch.export a second.
                 warnings.simplefilter("ignore")
                 try:
