@@ -6,7 +6,7 @@ from latency.conditions import Conditions
 from latency.predict import MissingSignature, Prediction, Predictor
 from latency.runtimes import RUNTIMES, conditions_here, make_runtime
 from latency.table import LatencyTable, Times
-from latency.table_file import load_table, save_table
+from latency.table_file import dump_table, load_table, save_table
 
 __all__ = [
     "RUNTIMES",
@@ -19,6 +19,7 @@ __all__ = [
     "build_table",
     "check_table",
     "conditions_here",
+    "dump_table",
     "load_table",
     "make_runtime",
     "save_table",

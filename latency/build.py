@@ -26,14 +26,16 @@ from latency.measure import Chunk, InPlace, Job, Samples, Whole, measure_chunk, 
 from latency.runtimes import make_runtime
 from latency.table import Calibration, LatencyTable, Measured, Times, is_number
 from latency.table_file import save_table
-from search_space import InputError, SearchSpace
+from search_space import Architecture, InputError, SearchSpace
 from search_space.architecture import ARCHITECTURE_RULES
 from search_space.graph import SpaceGraph
 from search_space.parts import PartShape, parts
+from search_space.rules import Integer
 
 CALIBRATION_NETWORKS = 40
 _LEAST_NETWORKS = 60
 """So many networks are timed in place at least: a block's time depends on what ran before it."""
+_FEW_GENOTYPES = 10_000
 OnProgress = Callable[[int, int], None]
 """Called with the chunks done, and their number."""
 NUM_CLASSES = (10, 100, 1000)
@@ -53,6 +55,7 @@ class Request:
     def to_dict(self) -> dict[str, Any]:
         """Plain data, by which an unfinished build is recognised."""
         return {
+            "nas": importlib.metadata.version("nas"),
             "space": self.space.name,
             "space_sha256": hashlib.sha256(json.dumps(self.space.plain, sort_keys=True).encode()).hexdigest()[:16],
             "conditions": self.conditions.to_dict(),
@@ -71,6 +74,7 @@ def request(
     seed: int = 0,
 ) -> Request:
     """A request with its defaults filled in: all resolutions of the space; its number of classes, or `NUM_CLASSES`."""
+    Integer(0, 2**63 - 1).check("--seed", seed)
     default = (space.constants["num_classes"],) if "num_classes" in space.constants else NUM_CLASSES
     graph = SpaceGraph(space, resolutions=resolutions, num_classes=tuple(sorted(set(num_classes or default))))
     for name, values in (("resolution", graph.resolutions), ("num_classes", graph.num_classes)):
@@ -97,7 +101,13 @@ def build_table(
         if target.exists():
             raise InputError("there is a file already", str(target), remedy="use another --out, or remove it")
         jobs = _jobs(wanted)
-        chunks = plan(len(jobs), passes=runtime.passes, rounds=runtime.rounds, rng=np.random.default_rng(wanted.seed))
+        chunks = plan(
+            len(jobs),
+            passes=runtime.passes,
+            rounds=runtime.rounds,
+            at_once=runtime.open_at_once,
+            rng=np.random.default_rng(wanted.seed),
+        )
         part = PartFile(target.with_name(f"{target.name}.part"), wanted.to_dict(), chunks, jobs)
         on_progress(len(part.done), len(chunks))
         for chunk in chunks:
@@ -116,7 +126,21 @@ def _jobs(wanted: Request) -> list[Job]:
     graph = SpaceGraph(wanted.space, resolutions=wanted.resolutions, num_classes=wanted.num_classes)
     covering = list(graph.cover(rng))
     in_place = covering + [graph.sample(rng) for _ in range(_LEAST_NETWORKS - len(covering))]
-    return [*map(InPlace, in_place), *(Whole(graph.sample(rng)) for _ in range(CALIBRATION_NETWORKS))]
+    return [*map(InPlace, in_place), *map(Whole, _calibration_networks(graph, wanted.space, rng))]
+
+
+def _calibration_networks(graph: SpaceGraph, space: SearchSpace, rng: np.random.Generator) -> list[Architecture]:
+    """Random distinct networks, of a small space at most half of it: some must be left to check the table with."""
+    count = CALIBRATION_NETWORKS
+    if space.num_genotypes <= _FEW_GENOTYPES:
+        count = min(count, max(1, space.size // 2))
+    found: dict[str, Architecture] = {}
+    for _ in range(100 * count):
+        architecture = graph.sample(rng)
+        found.setdefault(architecture.arch_id, architecture)
+        if len(found) == count:
+            break
+    return list(found.values())
 
 
 def _table(wanted: Request, jobs: Sequence[Job], part: PartFile) -> LatencyTable:
@@ -234,15 +258,23 @@ class _locked:
         self._target = target
 
     def __enter__(self) -> None:
+        if not self._target.name:
+            raise InputError("--out must name a file", str(self._target), remedy="add a file name")
+        file = self._target.with_name(f".{self._target.name}.lock")
         try:
             self._target.parent.mkdir(parents=True, exist_ok=True)
-            self._lock = filelock.FileLock(self._target.with_name(f".{self._target.name}.lock"), timeout=0)
+            self._lock = filelock.FileLock(file, timeout=0)
             self._lock.acquire()
         except filelock.Timeout:
-            raise InputError("another process is building there", str(self._target), remedy="wait for it") from None
+            busy = file.exists()  # else it is a place where nothing can be made, as /proc
+            rule = "another process is building there" if busy else "cannot write there"
+            remedy = "wait for it" if busy else "choose a place that can be written"
+            raise InputError(rule, str(self._target), remedy=remedy) from None
         except (OSError, ValueError) as error:
             rule = f"cannot write there: {getattr(error, 'strerror', None) or error}"
             raise InputError(rule, str(self._target), remedy="choose a place that can be written") from None
 
     def __exit__(self, *error: object) -> None:
         self._lock.release()
+        if self._target.exists():  # nobody will build here again
+            self._target.with_name(f".{self._target.name}.lock").unlink(missing_ok=True)

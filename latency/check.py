@@ -10,19 +10,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from latency.measure import Alone, Job, Samples, Whole, measure_chunk, plan
+from latency.measure import Alone, Job, Whole, measure_chunk, plan
 from latency.predict import Predictor
 from latency.runtimes import make_runtime, same_here
 from latency.table import LatencyTable, affine
 from search_space import Architecture, InputError, SearchSpace, count_cost
-from search_space.parts import PartShape, parts
+from search_space.parts import parts
+from search_space.rules import Integer
+from search_space.space_file import at_resolutions
 
 _PASSES = 4
-"""The first half of them is one measurement, the second half is measuring again."""
-_ROUNDS = 4
+_ROUNDS = 3
 _ALONE_ROUNDS = 10
 _ANCHORS = 12
-_LEAST_NETWORKS = 5
+_LEAST_NETWORKS = 2
 Times = NDArray[np.float64]
 OnProgress = Callable[[int, int], None]
 
@@ -62,11 +63,12 @@ class CheckedNetwork:
 
     architecture: Architecture
     predicted_ms: float
-    """As the table says, times `CheckResult.machine_slowdown`."""
+    """As the table says."""
+    predicted_now_ms: float
+    """At the machine's present speed: times `CheckResult.machine_slowdown`."""
     measured_ms: float
-    first_ms: float
-    again_ms: float
-    """Measured in the first and in the second half of the session."""
+    measured_again_ms: float
+    """By the same procedure, later in the session."""
 
 
 @dataclass(frozen=True)
@@ -105,9 +107,9 @@ class CheckResult:
                 {
                     "arch_id": network.architecture.arch_id,
                     "predicted_ms": network.predicted_ms,
+                    "predicted_now_ms": network.predicted_now_ms,
                     "measured_ms": network.measured_ms,
-                    "first_ms": network.first_ms,
-                    "again_ms": network.again_ms,
+                    "measured_again_ms": network.measured_again_ms,
                 }
                 for network in self.networks
             ],
@@ -129,35 +131,35 @@ def check_table(
     without that are given, too. Raises `InputError` for a table whose conditions cannot be had here.
     """
     table = predictor.table
+    Integer(0, 2**63 - 1).check("--seed", seed)
     if networks < _LEAST_NETWORKS:
         raise InputError(f"--networks must be at least {_LEAST_NETWORKS}", networks, remedy="measure more")
     warn_of_differences(table)
     fresh = _fresh(table, space, networks, seed)
     predicted = np.array([predictor.latency_ms(architecture) for architecture in fresh])
     anchors = table.calibration.networks[:_ANCHORS]
+    wholes: list[Job] = [Whole(network) for network in (*fresh, *(anchor.architecture for anchor in anchors))]
     shapes = list(dict.fromkeys(shape for architecture in fresh for shape in parts(architecture)))
-    first, again = _measure(table, [*fresh, *(anchor.architecture for anchor in anchors)], shapes, on_progress)
-    measured = _p10(first, again)
-    now, then = measured[networks : networks + len(anchors)], [anchor.times.p10_ms for anchor in anchors]
-    slowdown = float(np.median(now / np.array(then))) if anchors else 1.0
-    whole, part_ms = measured[:networks], dict(zip(shapes, measured[networks + len(anchors) :], strict=True))
-    first_ms, again_ms = _p10(first[:networks]), _p10(again[:networks])
+    first, alone_ms, again = _measure(table, wholes, [Alone(shape) for shape in shapes], on_progress)
+    measured, now = first[:networks], first[networks:]
+    slowdown = float(np.median(now / [anchor.times.p10_ms for anchor in anchors])) if anchors else 1.0
+    part_ms = dict(zip(shapes, alone_ms, strict=True))
     macs = np.array([count_cost(architecture).macs for architecture in fresh], dtype=float)
     alone = np.array([sum(part_ms[shape] for shape in parts(architecture)) for architecture in fresh])
     return CheckResult(
-        Agreement.of(predicted * slowdown, whole),
-        Agreement.of(predicted, whole),
-        Agreement.of(_fitted_to_the_others(predicted, whole), whole),
-        Agreement.of(again_ms, first_ms),
-        Agreement.of(_fitted_to_the_others(macs, whole), whole),
-        Agreement.of(_fitted_to_the_others(alone, whole), whole),
+        Agreement.of(predicted * slowdown, measured),
+        Agreement.of(predicted, measured),
+        Agreement.of(_fitted_to_the_others(predicted, measured), measured),
+        Agreement.of(again[:networks], measured),
+        Agreement.of(_fitted_to_the_others(macs, measured), measured),
+        Agreement.of(_fitted_to_the_others(alone, measured), measured),
         slowdown,
-        tuple(map(CheckedNetwork, fresh, predicted * slowdown, whole, first_ms, again_ms)),
+        tuple(map(CheckedNetwork, fresh, predicted, predicted * slowdown, measured, again)),
     )
 
 
-def warn_of_differences(table: LatencyTable) -> bool:
-    """Warn if the table's conditions are not those here, naming both; whether there is any difference.
+def warn_of_differences(table: LatencyTable) -> None:
+    """Warn if the table's conditions are not those here, naming both.
 
     Raises `InputError` if its runtime, device or precision cannot be had here at all.
     """
@@ -165,59 +167,57 @@ def warn_of_differences(table: LatencyTable) -> bool:
     if differences:
         what = "; ".join(differences)
         warnings.warn(f"the table {table.name} was not measured under the conditions here: {what}", stacklevel=2)
-    return bool(differences)
 
 
 def _fresh(table: LatencyTable, space: SearchSpace, count: int, seed: int) -> list[Architecture]:
     """Distinct networks of the space, at the resolutions and numbers of classes that the table has."""
     known = {network.architecture.arch_id for network in table.calibration.networks}
-    sizes = {shape.size for shape in table.times if shape.part.kind == "stem"}
+    sizes = sorted({shape.size for shape in table.times if shape.part.kind == "stem"})
     classes = sorted({shape.out_channels for shape in table.times if shape.part.kind == "head"})
+    common = [size for size in sizes if size in space.resolution.options]
+    if sizes:
+        space = at_resolutions(space, common or sizes)
     own = space.all_constants()["num_classes"]
     rng = np.random.default_rng([seed, 1])
     found: dict[str, Architecture] = {}
     for _ in range(200 * count):
         architecture = space.decode(space.sample(rng))
-        if sizes and architecture.resolution not in sizes:
-            continue
         if classes and own not in classes:
             architecture = architecture.replace(num_classes=int(rng.choice(classes)))
         if architecture.arch_id not in known:
             found.setdefault(architecture.arch_id, architecture)
         if len(found) == count:
             return list(found.values())
-    rule = f"the space has only {len(found)} networks that the table covers and was not calibrated on"
-    raise InputError(rule, where=space.name, remedy="ask for fewer --networks, or build the table for this space")
+    rule = f"the space has only {len(found)} networks on which the table was not calibrated"
+    few = len(found) < _LEAST_NETWORKS
+    remedy = "it is too small to be checked" if few else f"use --networks {len(found)}"
+    raise InputError(rule, where=space.name, remedy=remedy)
 
 
 def _measure(
-    table: LatencyTable, networks: Sequence[Architecture], shapes: Sequence[PartShape], on_progress: OnProgress
-) -> tuple[list[Samples], list[Samples]]:
-    """Samples of all networks, then of all shapes alone, from the first and from the second half of the session."""
+    table: LatencyTable, wholes: Sequence[Job], alone: Sequence[Job], on_progress: OnProgress
+) -> tuple[Times, Times, Times]:
+    """The 10th percentiles of the wholes, of the parts alone, and of the wholes once more."""
     runtime = make_runtime(table.conditions)
-    wholes: list[Job] = [Whole(architecture) for architecture in networks]
-    rng = np.random.default_rng(0)
-    chunks = plan(len(wholes), passes=_PASSES, rounds=_ROUNDS, rng=rng)
-    alone: list[Job] = [Alone(shape) for shape in shapes]
-    alone_chunks = plan(len(alone), passes=1, rounds=_ALONE_ROUNDS, rng=rng)
-    total = len(chunks) + len(alone_chunks)
-    halves: tuple[list[list[Samples]], ...] = ([[] for _ in wholes], [[] for _ in wholes])
-    for done, chunk in enumerate(chunks):
-        on_progress(done, total)
-        for index, samples in measure_chunk(runtime, wholes, chunk).items():
-            halves[2 * done // len(chunks)][index].append(samples)
-    alone_samples: list[Samples] = [np.empty(0)] * len(alone)
-    for done, chunk in enumerate(alone_chunks, len(chunks)):
-        on_progress(done, total)
-        for index, samples in measure_chunk(runtime, alone, chunk).items():
-            alone_samples[index] = samples
+    rng, at_once = np.random.default_rng(0), runtime.open_at_once
+    sessions = [
+        (wholes, plan(len(wholes), passes=_PASSES, rounds=_ROUNDS, at_once=at_once, rng=rng)),
+        (alone, plan(len(alone), passes=1, rounds=_ALONE_ROUNDS, at_once=at_once, rng=rng)),
+        (wholes, plan(len(wholes), passes=_PASSES, rounds=_ROUNDS, at_once=at_once, rng=rng)),
+    ]
+    done, total = 0, sum(len(chunks) for _, chunks in sessions)
+    results = []
+    for jobs, chunks in sessions:
+        taken: list[list[float]] = [[] for _ in jobs]
+        for chunk in chunks:
+            on_progress(done, total)
+            for index, samples in measure_chunk(runtime, jobs, chunk).items():
+                taken[index] += samples.tolist()
+            done += 1
+        results.append(np.array([np.percentile(samples, 10) for samples in taken]))
     on_progress(total, total)
-    first, again = ([np.concatenate(passes) for passes in half] for half in halves)
-    return first + alone_samples, again + alone_samples
-
-
-def _p10(*halves: Sequence[Samples]) -> Times:
-    return np.array([np.percentile(np.concatenate(taken), 10) for taken in zip(*halves, strict=True)])
+    first, parts_ms, again = results
+    return first, parts_ms, again
 
 
 def _fitted_to_the_others(x: Times, y: Times) -> Times:

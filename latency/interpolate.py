@@ -40,13 +40,13 @@ class Interpolation:
         self._part_ms = table.part_ms
         self._groups: dict[Key, list[PartShape]] = {}
         for shape in self._part_ms:
-            self._groups.setdefault(_kind(shape), []).append(shape)
+            self._groups.setdefault(kind_of(shape), []).append(shape)
 
     def estimate(self, shape: PartShape) -> Estimate | None:
         """The time of `shape`, or None where it has no neighbours on both sides."""
-        group = self._groups.get(_kind(shape), [])
-        numbers = np.array([_numbers(other) for other in group])
-        wanted = np.array(_numbers(shape))
+        group = self._groups.get(kind_of(shape), [])
+        numbers = np.array([numbers_of(other) for other in group])
+        wanted = np.array(numbers_of(shape))
         if len(group) < _LEAST or (wanted < numbers.min(0)).any() or (wanted > numbers.max(0)).any():
             return None
         varies = numbers.min(0) < numbers.max(0)
@@ -63,7 +63,7 @@ class Interpolation:
         return Estimate(estimate, 100 * float(left_out_errors.mean()))
 
 
-def _kind(shape: PartShape) -> Key:
+def kind_of(shape: PartShape) -> Key:
     """What neighbours must have in common: what is not a number, the stride, and whether a number is 0 (left out)."""
     return tuple(
         (name, value if isinstance(value, str) or name == "stride" else value == 0)
@@ -71,7 +71,7 @@ def _kind(shape: PartShape) -> Key:
     )
 
 
-def _numbers(shape: PartShape) -> list[float]:
+def numbers_of(shape: PartShape) -> list[float]:
     """The logarithms of the fields that are numbers (those that are 0 are 0 in all neighbours)."""
     return [
         math.log(value) if value else 0.0 for _, value in sorted(to_plain(shape).items()) if not isinstance(value, str)
@@ -80,4 +80,4 @@ def _numbers(shape: PartShape) -> list[float]:
 
 def _features(shape: PartShape) -> list[float]:
     cost = part_cost(shape)
-    return [*_numbers(shape), *(math.log1p(value) for value in (cost.macs, cost.activations, cost.params))]
+    return [*numbers_of(shape), *(math.log1p(value) for value in (cost.macs, cost.activations, cost.params))]

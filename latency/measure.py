@@ -18,10 +18,9 @@ from numpy.typing import NDArray
 
 from latency.runtimes import Runtime, Timed, TimedParts
 from search_space import Architecture, InputError
-from search_space.errors import one_line, short
+from search_space.errors import WorkFailed, one_line, short
 from search_space.parts import PartShape
 
-CHUNK = 24
 _WARM_UP = 1
 Samples = NDArray[np.float64]
 """[runs] ms of a whole network, or [runs, parts] ms."""
@@ -60,17 +59,17 @@ class Chunk:
     rounds: int
 
 
-def plan(count: int, *, passes: int, rounds: int, rng: np.random.Generator) -> list[Chunk]:
+def plan(count: int, *, passes: int, rounds: int, at_once: int, rng: np.random.Generator) -> list[Chunk]:
     """All chunks of a session over `count` jobs: each job in one chunk of each pass."""
     chunks: list[Chunk] = []
     for _ in range(passes):
         order = rng.permutation(count)
-        pieces = np.array_split(order, -(-count // CHUNK))
+        pieces = np.array_split(order, -(-count // at_once))
         chunks += [Chunk(len(chunks) + i, tuple(map(int, piece)), rounds) for i, piece in enumerate(pieces)]
     return chunks
 
 
-class MeasuringFailed(Exception):
+class MeasuringFailed(WorkFailed):
     """The runtime could not run a network: out of memory, an operation that it lacks in this precision, …"""
 
 
@@ -113,7 +112,8 @@ def measure(
     runtime: Runtime, jobs: Sequence[Job], *, passes: int, rounds: int, seed: int = 0
 ) -> Iterator[dict[int, Samples]]:
     """A whole session, chunk by chunk: yields job index -> samples of one pass."""
-    for chunk in plan(len(jobs), passes=passes, rounds=rounds, rng=np.random.default_rng(seed)):
+    rng = np.random.default_rng(seed)
+    for chunk in plan(len(jobs), passes=passes, rounds=rounds, at_once=runtime.open_at_once, rng=rng):
         yield measure_chunk(runtime, jobs, chunk)
 
 

@@ -9,7 +9,6 @@ from latency.interpolate import Interpolation
 from latency.signature import label
 from latency.table import LatencyTable
 from search_space import Architecture, InputError, SearchSpace
-from search_space.errors import listed
 from search_space.graph import SpaceGraph
 from search_space.parts import PartShape, parts
 
@@ -17,15 +16,15 @@ from search_space.parts import PartShape, parts
 class MissingSignature(InputError):
     """The table lacks some of a network's (or a space's) part shapes; `shapes` are they."""
 
-    def __init__(self, shapes: list[PartShape], table: LatencyTable, what: str) -> None:
+    def __init__(self, shapes: list[PartShape], table: LatencyTable, what: str, *, interpolating: bool) -> None:
         named = "; ".join(label(shape) for shape in shapes[:3])
         more = f"; and {len(shapes) - 3:,} more" if len(shapes) > 3 else ""
         rule = f"the latency table {table.name} lacks {len(shapes):,} of the parts of {what}: {named}{more}"
-        super().__init__(rule, remedy=_remedy(shapes, table))
+        super().__init__(rule, remedy=_remedy(shapes, table, interpolating=interpolating))
         self.shapes = shapes
 
 
-def _remedy(shapes: list[PartShape], table: LatencyTable) -> str:
+def _remedy(shapes: list[PartShape], table: LatencyTable, *, interpolating: bool) -> str:
     sizes = sorted({shape.size for shape in shapes if shape.part.kind == "stem"})
     classes = sorted({shape.out_channels for shape in shapes if shape.part.kind == "head"})
     command = "nas latency build --space SPACE"
@@ -34,8 +33,9 @@ def _remedy(shapes: list[PartShape], table: LatencyTable) -> str:
     if classes:
         command += f" --num-classes {','.join(map(str, classes))}"
     own = sorted({shape.size for shape in table.times if shape.part.kind == "stem"})
-    px = f"; the table is for {listed(own)} px" if sizes and own else ""
-    return f"measure them: `{command}` with a space that has them, or fill them in with --interpolate{px}"
+    at = f", or keep to its resolutions: --resolution {','.join(map(str, own))}" if sizes and own else ""
+    fill = "they have no measured neighbours on both sides" if interpolating else "or fill them in with --interpolate"
+    return f"measure them: `{command}` with a space that has them{at}; {fill}"
 
 
 @dataclass(frozen=True)
@@ -108,15 +108,17 @@ class Predictor:
         missing = [shape for shape in dict.fromkeys(shapes) if shape not in self._part_ms]
         left = []
         for shape in missing:
-            known = self._part_ms.get(shape.at_inference())
-            if known is not None:  # remembered under its own name, so that the fast path finds it
-                self._part_ms[shape] = known
-                continue
-            estimate = self._interpolation.estimate(shape.at_inference()) if self._interpolation is not None else None
-            if estimate is None:
-                left.append(shape)
-            else:
-                self._part_ms[shape] = estimate.ms * self._scale
-                self._filled[shape] = estimate.error_percent
+            base = shape.at_inference()
+            if base not in self._part_ms:
+                estimate = self._interpolation.estimate(base) if self._interpolation is not None else None
+                if estimate is None:
+                    left.append(shape)
+                    continue
+                self._part_ms[base] = estimate.ms * self._scale
+                self._filled[base] = estimate.error_percent
+            # Remembered under its own name, too, so that the fast path finds it.
+            self._part_ms[shape] = self._part_ms[base]
+            if base in self._filled:
+                self._filled[shape] = self._filled[base]
         if left:
-            raise MissingSignature(left, self.table, what)
+            raise MissingSignature(left, self.table, what, interpolating=self._interpolation is not None)

@@ -10,14 +10,17 @@ import statistics
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import numpy as np
+
 from latency import signature
 from latency.conditions import Conditions
+from latency.interpolate import kind_of, numbers_of
 from latency.predict import Predictor
 from latency.table import Calibration, LatencyTable, Measured, Times, is_number
 from search_space import InputError
 from search_space.architecture_file import parse_architecture, top_level
 from search_space.documents import Document, parse_document, read_text, write_whole
-from search_space.parts import PartShape
+from search_space.parts import PartShape, parts
 from search_space.rules import PlainMapping, Text
 
 _KEYS = dict.fromkeys(
@@ -28,6 +31,8 @@ _MAX_BYTES = 200_000_000
 _TIMES = ("count", "min_ms", "p10_ms", "p50_ms", "p90_ms", "mean_ms", "std_ms")
 _CALIBRATION = {"scale": True, "fixed_overhead_ms": True, "mape_percent": False, "networks": False}
 _CONTRADICTION_PERCENT = 50.0
+_MIXED_UNITS_FACTOR = 100.0
+_LEAST_NEIGHBOURS = 12
 _CONTRADICTION_FACTOR = 10.0
 # YAML 1.1 takes 1e-05 for a word, and 1.0e-05 for a number.
 _TEXT_OR_DOTTED_OR_E = re.compile(r'"(?:[^"\\]|\\.)*"|\d\.\d+|(\d)e')
@@ -35,6 +40,11 @@ _TEXT_OR_DOTTED_OR_E = re.compile(r'"(?:[^"\\]|\\.)*"|\d\.\d+|(\d)e')
 
 def save_table(table: LatencyTable, path: str | os.PathLike[str]) -> None:
     """Write a table, whole or not at all."""
+    write_whole(path, dump_table(table))
+
+
+def dump_table(table: LatencyTable) -> str:
+    """The text of the table's file."""
     calibration = table.calibration
     head = {
         "schema_version": 1,
@@ -51,7 +61,7 @@ def save_table(table: LatencyTable, path: str | os.PathLike[str]) -> None:
     rows = [{**signature.to_plain(shape), **times.to_dict()} for shape, times in table.times.items()]
     text = "".join(f"{_line(name)}: {_line(value)},\n" for name, value in head.items())
     text += f'"calibration": {{\n{_line(fit)[1:-1]},\n"networks": {_lines(networks)}}},\n"signatures": {_lines(rows)}'
-    write_whole(path, f"{{\n{text}}}\n")
+    return f"{{\n{text}}}\n"
 
 
 def _line(value: Any) -> str:
@@ -82,6 +92,8 @@ def load_table(path: str | os.PathLike[str]) -> LatencyTable:
     calibration = _calibration(document)
     with document.at(()):
         table = LatencyTable(name, conditions, times, plain["statistic"], calibration, source)
+    with document.at(("signatures",)):
+        _refuse_mixed_units(table)
     with document.at(("calibration",)):
         _refuse_contradiction(table)
     return table
@@ -167,18 +179,44 @@ def _refuse_contradiction(table: LatencyTable) -> None:
     """Refuse times that are far from those of the table's own networks: units were mixed, or lines edited.
 
     A few networks may have been disturbed while they were timed, but not half of them, nor one by a factor of ten.
+    Networks with parts that are not in the table (any more) say nothing.
     """
-    predictor, networks = Predictor(table), table.calibration.networks
-    ratios = [predictor.latency_ms(one.architecture) / float(one.times.p10_ms or 0.0) for one in networks]
+    predictor, part_ms = Predictor(table), table.part_ms
+    networks = [
+        (index, one)
+        for index, one in enumerate(table.calibration.networks)
+        if all(shape.at_inference() in part_ms for shape in parts(one.architecture))
+    ]
     if not networks:
         return
+    pairs = [(predictor.latency_ms(one.architecture), float(one.times.p10_ms or 0.0)) for _, one in networks]
+    ratios = [predicted / measured for predicted, measured in pairs]
     factors = [max(ratio, 1 / ratio) if ratio else math.inf for ratio in ratios]
     off = statistics.median(abs(ratio - 1) for ratio in ratios)
     if off > _CONTRADICTION_PERCENT / 100 or max(factors) > _CONTRADICTION_FACTOR:
-        index = factors.index(max(factors))
-        predicted, measured = predictor.latency_ms(networks[index].architecture), networks[index].times.p10_ms
+        worst = factors.index(max(factors))
+        predicted, measured = pairs[worst]
         rule = (
             f"the table must agree with its own calibration networks to {_CONTRADICTION_PERCENT:.0f} %: "
-            f"networks[{index}] took {measured:.3f} ms and is predicted {predicted:.3f} ms"
+            f"networks[{networks[worst][0]}] took {measured:.3f} ms and is predicted {predicted:.3f} ms"
         )
         raise InputError(rule, remedy="are all times in milliseconds? else build the table again")
+
+
+def _refuse_mixed_units(table: LatencyTable) -> None:
+    """Refuse a signature a hundred times off what its neighbours suggest, by a power law in its numbers."""
+    groups: dict[Any, list[tuple[int, PartShape, float]]] = {}
+    for index, (shape, ms) in enumerate(table.part_ms.items()):
+        groups.setdefault(kind_of(shape), []).append((index, shape, ms))
+    for group in groups.values():
+        if len(group) < _LEAST_NEIGHBOURS:
+            continue
+        numbers = np.array([[1.0, *numbers_of(shape)] for _, shape, _ in group])
+        times = np.log([ms for _, _, ms in group])
+        residual = times - numbers @ np.linalg.lstsq(numbers, times, rcond=None)[0]
+        residual -= np.median(residual)
+        worst = int(np.abs(residual).argmax())
+        if abs(residual[worst]) > math.log(_MIXED_UNITS_FACTOR):
+            index, _, ms = group[worst]
+            rule = f"signatures[{index}] must have the unit of the others: it is far from what its neighbours suggest"
+            raise InputError(rule, f"{ms:g} ms", remedy="write milliseconds, or build the table again")

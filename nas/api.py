@@ -6,14 +6,13 @@ import dataclasses
 import math
 import os
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from evaluators import Evaluator, ProxyTraining, Recipe, load_images
-from latency import Predictor, load_table, save_table
+from latency import Predictor, dump_table, load_table
 from nas import run_folder, session
-from nas.finalists import why_not_here
 from nas.known import Known
 from nas.latency_tables import find_table
 from nas.loop import State
@@ -23,6 +22,7 @@ from nas.runs import default_path
 from nas.settings import Settings
 from search_space import InputError, SearchSpace, load_space
 from search_space.errors import did_you_mean
+from search_space.space_file import at_resolutions
 
 OnChange = Callable[[State], None]
 OnProgress = Callable[[int, int], None]
@@ -34,6 +34,7 @@ def search(
     *,
     out: str | os.PathLike[str] | None = None,
     constraints: Iterable[str] = (),
+    resolutions: Sequence[int] | None = None,
     time_limit_s: float = math.inf,
     on_change: OnChange = lambda state: None,
     on_measure: OnProgress = lambda done, total: None,
@@ -41,8 +42,8 @@ def search(
 ) -> SearchResult:
     """Search a space for the best network, by training up to `budget` of them.
 
-    `space` is a preset's name, a space file or a `SearchSpace`; `constraints` are like `"macs<=200M"`; further
-    settings are the fields of `nas.settings.Settings` (`seed`, `searcher`, `objective`, `data`, `latency`, …).
+    `space` is a preset's name, a space file or a `SearchSpace`; `resolutions` (px) stand in for its own; `constraints`
+    are like `"macs<=200M"`; further settings are the fields of `nas.settings.Settings` (`seed`, `searcher`, `data`, …).
     `on_change` is called as trials go on, `on_measure` as latencies are measured, before and after them.
     `out` is the run folder, by default `runs/SPACE-DATE-TIME`. Raises `InputError` for a request that cannot be met.
     """
@@ -52,6 +53,8 @@ def search(
         raise InputError("time_limit_s must be above 0", time_limit_s)
     chosen = Settings(budget=budget, constraints=tuple(constraints), **settings)
     loaded = space if isinstance(space, SearchSpace) else load_space(space)
+    if resolutions:
+        loaded = at_resolutions(loaded, resolutions)
     evaluator = _evaluator(chosen)
     loaded = _fit(loaded, evaluator)
     _check_objective(chosen, evaluator)
@@ -60,10 +63,9 @@ def search(
     # Workers and device decide about the course of a search, so that they must not depend on where it is resumed.
     workers = chosen.workers or min(chosen.budget, default_workers(evaluator))
     chosen = dataclasses.replace(chosen, workers=workers, device=str(evaluator.device))
-    folder = RunFolder.create(path, chosen, loaded, evaluator.describe())
+    table = dump_table(known.predictor.table) if known.predictor is not None else ""
+    folder = RunFolder.create(path, chosen, loaded, evaluator.describe(), table)
     try:
-        if known.predictor is not None:
-            save_table(known.predictor.table, folder.latency_file)
         return session.run(folder, chosen, loaded, evaluator, known, time_limit_s, on_change, on_measure)
     except KeyboardInterrupt:
         raise Interrupted(path) from None
@@ -102,6 +104,7 @@ def resume(
                 warnings.warn(f"the run began with {name} {was}, this is {version}: scores may differ", stacklevel=2)
         predictor = None
         if settings.latency:
+            folder.check_latency(plain)
             predictor = Predictor(load_table(folder.latency_file), interpolate=settings.interpolate)
         known = Known(predictor, interpolate=settings.interpolate)
         return session.run(folder, settings, space, evaluator, known, time_limit_s, on_change, on_measure)
@@ -126,10 +129,6 @@ def _known(settings: Settings, space: SearchSpace, evaluator: ProxyTraining, on_
     if settings.latency:
         device = evaluator.device.type if evaluator.device.type == "cuda" else "cpu"
         table, _ = find_table(settings.latency, space, device=device, on_build=on_measure)
-        elsewhere = why_not_here(table)
-        if elsewhere:
-            note = "; finalists are not timed" if settings.finalists else ""
-            warnings.warn(f"{elsewhere}{note}", stacklevel=3)
         predictor = Predictor(table, interpolate=settings.interpolate)
     known = Known(predictor, interpolate=settings.interpolate)
     known.refuse_unreachable(space, settings.parsed_constraints(), settings.parsed_target())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy as np
 from latency import LatencyTable, Times, make_runtime
 from latency.measure import Whole, measure_chunk, plan
 from latency.runtimes import same_here
+from latency.table import MAPE_OF_DOUBT_PERCENT
 from nas.constraints import LATENCY, Constraint, violated
 from nas.loop import Best
 from nas.target import REWARD, Target
@@ -56,6 +57,19 @@ class Finalist:
         }
 
 
+def doubts(table: LatencyTable) -> list[str]:
+    """What a user of the table on this machine should know: other conditions, a poor fit."""
+    found = []
+    try:
+        found += table.conditions.differences(same_here(table.conditions))
+    except InputError:
+        found.append(f"it is of {table.conditions}, which cannot be had here")
+    error = table.calibration.mape_percent
+    if error is not None and error > MAPE_OF_DOUBT_PERCENT:
+        found.append(f"it errs by {error:.1f} % on the networks it was calibrated on")
+    return found
+
+
 def why_not_here(table: LatencyTable) -> str:
     """Why networks cannot be timed here as the table's were, naming both devices; empty if they can."""
     wanted = table.conditions
@@ -87,7 +101,7 @@ def retime(
         if any(not finalist.broken for finalist in timed):
             break
     # Stable: without a target the order is that of the ranking.
-    return sorted(timed, key=lambda finalist: (bool(finalist.broken), -(finalist.reward or 0.0)))
+    return sorted(timed, key=lambda one: (bool(one.broken), 0.0 if one.reward is None else -one.reward))
 
 
 def _time(
@@ -98,22 +112,37 @@ def _time(
     on_progress: OnProgress,
 ) -> list[Finalist]:
     samples = _samples([best.architecture for best in candidates], table, on_progress)
-    finalists = []
-    for best, taken in zip(candidates, samples, strict=True):
-        times = Times.of(taken)
-        metrics = {**best.metrics(), LATENCY: times.p10_ms or 0.0}
-        reward = None
-        if target is not None:
-            # The recorded reward is that of the predicted latency.
-            reward = metrics[REWARD] / target.reward(1.0, best.record.cost) * target.reward(1.0, metrics)
-        finalists.append(Finalist(best, times, tuple(violated(constraints, metrics)), reward))
+    finalists = [_judge(best, taken, constraints, target) for best, taken in zip(candidates, samples, strict=True)]
+    # One session may have been a slow one: who breaks a constraint is timed once more, and all samples count.
+    again = [index for index, finalist in enumerate(finalists) if finalist.broken]
+    if again:
+        more = _samples([candidates[index].architecture for index in again], table, on_progress)
+        for index, taken in zip(again, more, strict=True):
+            finalists[index] = _judge(candidates[index], [*samples[index], *taken], constraints, target)
     return finalists
+
+
+def _judge(
+    best: Best, samples_ms: Sequence[float], constraints: Sequence[Constraint], target: Target | None
+) -> Finalist:
+    timed = Finalist(best, Times.of(samples_ms), (), None)
+    metrics = {**best.metrics(), LATENCY: timed.measured_ms}
+    reward = None
+    if target is not None:
+        # The recorded reward is that of the predicted latency.
+        reward = metrics[REWARD] / target.reward(1.0, best.record.cost) * target.reward(1.0, metrics)
+    return replace(timed, broken=tuple(violated(constraints, metrics)), reward=reward)
+
+
+def latency_bias_percent(finalists: Sequence[Finalist]) -> float:
+    """The median of how much too slow they were predicted; below 0 means too fast."""
+    return 100 * float(np.median([one.best.record.cost[LATENCY] / one.measured_ms - 1 for one in finalists]))
 
 
 def _samples(networks: Sequence[Architecture], table: LatencyTable, on_progress: OnProgress) -> list[Any]:
     runtime = make_runtime(table.conditions)
     jobs = [Whole(network) for network in networks]
-    chunks = plan(len(jobs), passes=_PASSES, rounds=_ROUNDS, rng=np.random.default_rng(0))
+    chunks = plan(len(jobs), passes=_PASSES, rounds=_ROUNDS, at_once=runtime.open_at_once, rng=np.random.default_rng(0))
     taken: list[list[float]] = [[] for _ in jobs]
     for done, chunk in enumerate(chunks):
         on_progress(done, len(chunks))

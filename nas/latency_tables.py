@@ -9,7 +9,7 @@ from pathlib import Path
 
 from latency import LatencyTable, build_table, conditions_here, load_table
 from latency.build import OnProgress, request
-from search_space import SearchSpace
+from search_space import InputError, SearchSpace
 
 AUTO = "auto"
 
@@ -32,4 +32,10 @@ def find_table(
     wanted = request(space, conditions_here(device=device))
     digest = hashlib.sha256(json.dumps(wanted.to_dict(), sort_keys=True).encode()).hexdigest()[:16]
     path = cache_folder() / f"{Path(space.name).name}-{digest}.json"
-    return (load_table(path) if path.exists() else build_table(wanted, path, on_progress=on_build)), path
+    if not path.exists():
+        return build_table(wanted, path, on_progress=on_build), path
+    try:
+        return load_table(path), path
+    except InputError as error:
+        remedy = "remove the file, and it is built again"
+        raise InputError(error.rule, where=error.where or str(path), remedy=remedy) from None

@@ -17,6 +17,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from evaluators import Direction
 from search_space import InputError
+from search_space.component import plain_number
 from search_space.space import Params
 
 STUDY_NAME = "nas"
@@ -119,7 +120,7 @@ def _record(trial: FrozenTrial, cost_names: tuple[str, ...]) -> TrialRecord:
     attributes = dict(trial.user_attrs)
     known = {name: attributes.pop(name) for name in ("ask", "arch_id", "seconds", "rejected")}
     reason = attributes.pop("reason", "")
-    cost = {name: float(attributes.pop(name)) for name in cost_names}
+    cost = {name: plain_number(float(attributes.pop(name))) for name in cost_names}
     metrics = {name: float(value) for name, value in attributes.items()}
     if not isinstance(known["ask"], int) or not isinstance(known["rejected"], dict):
         raise TypeError("ask must be a number, rejected a mapping")

@@ -40,6 +40,8 @@ class SearchResult:
     """Time inside evaluations, summed over workers and sessions."""
     finalists: tuple[Finalist, ...] = ()
     """The candidates that were timed on the device, the winner first."""
+    finalists_not_timed: str = ""
+    """Why they were not, if they were to be."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data of `summary.json` and `nas search --json`."""
@@ -51,6 +53,7 @@ class SearchResult:
             "wall_time_s": round(self.wall_time_s, 3),
             "training_time_s": round(self.training_time_s, 3),
             "finalists": [finalist.to_dict() for finalist in self.finalists],
+            "finalists_not_timed": self.finalists_not_timed,
         }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import hashlib
 import importlib.metadata
 import json
 import os
@@ -19,7 +20,10 @@ from search_space.architecture_file import top_level
 from search_space.documents import Document, Row, read_document, to_yaml, write_whole
 from search_space.space_file import parse_space
 
-_RUN_KEYS = dict.fromkeys(("schema_version", "settings", "space", "evaluator", "started", "versions", "host"), True)
+_RUN_KEYS = {
+    **dict.fromkeys(("schema_version", "settings", "space", "evaluator", "started", "versions", "host"), True),
+    "latency": False,
+}
 
 
 class RunFolder:
@@ -36,8 +40,13 @@ class RunFolder:
         self._lock = filelock.FileLock(path / ".lock", timeout=0)
 
     @classmethod
-    def create(cls, path: Path, settings: Settings, space: SearchSpace, evaluator: Mapping[str, Any]) -> RunFolder:
-        """Make a new run folder, locked; raises `InputError` if something is there already."""
+    def create(
+        cls, path: Path, settings: Settings, space: SearchSpace, evaluator: Mapping[str, Any], latency: str = ""
+    ) -> RunFolder:
+        """Make a new run folder, locked; raises `InputError` if something is there already.
+
+        `latency` is the text of the latency table, if there is one.
+        """
         if not space.plain:
             raise InputError("a search needs a space that was loaded from a file or a preset", space.name)
         folder = cls(path)
@@ -57,6 +66,9 @@ class RunFolder:
             "versions": versions(),
             "host": {"platform": platform.platform(), "machine": platform.machine(), "cpus": os.cpu_count()},
         }
+        if latency:
+            write_whole(folder.latency_file, latency)
+            plain["latency"] = {"sha256": _sha256(folder.latency_file)}
         write_whole(folder.run_file, to_yaml(plain))
         return folder
 
@@ -104,6 +116,14 @@ class RunFolder:
         space = parse_space(Document(document.mapping(("space",)), str(self.run_file)))
         return settings, space, plain
 
+    def check_latency(self, plain: Mapping[str, Any]) -> None:
+        """Raise `InputError` unless the latency table is the one the run began with; `plain` is from `read`."""
+        recorded = plain.get("latency")
+        found = _sha256(self.latency_file) if self.latency_file.is_file() else "no file"
+        if not isinstance(recorded, dict) or recorded.get("sha256") != found:
+            rule = "the latency table must be the one the run began with"
+            raise InputError(rule, where=str(self.latency_file), remedy="restore it, or start a new run")
+
     def earlier_wall_time_s(self) -> float:
         """Wall time of the sessions before this one, as far as their summary was written."""
         try:
@@ -121,6 +141,10 @@ class RunFolder:
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """Replace `summary.json`."""
         write_whole(self.summary_file, json.dumps(summary, indent=2, allow_nan=False) + "\n")
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _rows(plain: Mapping[str, Any]) -> dict[str, Any]:

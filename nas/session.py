@@ -8,9 +8,11 @@ from collections.abc import Callable, Mapping, Sequence
 
 from evaluators import ProxyTraining
 from latency.measure import MeasuringFailed
+from latency.runtimes import same_here
+from latency.table import MAPE_OF_DOUBT_PERCENT
 from nas.constraints import Constraint
 from nas.executors import make_executor
-from nas.finalists import Finalist, retime, why_not_here
+from nas.finalists import MEASURED, Finalist, doubts, latency_bias_percent, retime, why_not_here
 from nas.known import Known
 from nas.loop import Best, SearchLoop, State
 from nas.record import TrialLog
@@ -39,6 +41,12 @@ def run(
     score = settings.objective if target is None else REWARD
     log = TrialLog(folder.journal, direction, score, distributions(space))
     recorded = log.read(known.names)
+    table = known.predictor.table if known.predictor is not None else None
+    not_timed = why_not_here(table) if table is not None and settings.finalists else ""
+    for doubt in doubts(table) if table is not None else []:
+        warnings.warn(f"about the latency table {table.name if table else ''}: {doubt}", stacklevel=2)
+    if not_timed:
+        warnings.warn(f"finalists will not be timed: {not_timed}", stacklevel=2)
     executor = make_executor(settings.executor, evaluator, settings.workers, folder.worker_log)
     written: Best | None = None
 
@@ -53,8 +61,10 @@ def run(
             "proxy_resolution_px": evaluator.recipe.resolution_px,
             "metrics": dict(metrics),
         }
-        if known.predictor is not None:
-            provenance["latency_conditions"] = known.predictor.table.conditions.to_dict()
+        if table is not None:
+            provenance["latency_conditions"] = table.conditions.to_dict()
+            if MEASURED in metrics:
+                provenance["measured_conditions"] = same_here(table.conditions).to_dict()
         return best.architecture.replace(name=f"{space.name}-{best.architecture.arch_id}", provenance=provenance)
 
     def changed(state: State) -> None:
@@ -92,19 +102,23 @@ def run(
         counts = {name: loop.state.counts[name] for name in ("complete", "failed", "pruned", "infeasible", "duplicate")}
         seconds = earlier + time.monotonic() - started
         return SearchResult(
-            folder.path, found, counts, stopped_by, seconds, loop.state.training_seconds, tuple(finalists)
+            folder.path, found, counts, stopped_by, seconds, loop.state.training_seconds, tuple(finalists), not_timed
         )
 
     try:
         stopped_by = loop.run(deadline=started + time_limit_s)
         executor.close()  # before anything is timed
         finalists: list[Finalist] = []
-        table = known.predictor.table if known.predictor is not None else None
-        if settings.finalists and table is not None and not why_not_here(table):
+        if settings.finalists and table is not None and not not_timed:
             try:
                 finalists = retime(loop.ranked(), settings.finalists, table, constraints, target, on_measure)
             except MeasuringFailed as error:  # after all that training, what was found is kept
+                not_timed = str(error)
                 warnings.warn(f"finalists could not be timed, the winner is not verified: {error}", stacklevel=2)
+            bias = latency_bias_percent(finalists) if finalists else 0.0
+            if abs(bias) > MAPE_OF_DOUBT_PERCENT:
+                how = f"{abs(bias):.0f} % too {'slow' if bias > 0 else 'fast'}"
+                warnings.warn(f"the latency table predicts the finalists {how}; try `nas latency check`", stacklevel=2)
     except KeyboardInterrupt:
         folder.write_summary(result("interrupted").to_dict())
         raise

@@ -18,6 +18,8 @@ from search_space.errors import did_you_mean
 from search_space.rules import Integer, Number
 
 DEFAULT_FINALISTS = 5
+# Runs from before latency tables do not have them.
+_ADDED_LATER = ("latency", "interpolate", "target", "target_weight", "finalists")
 _NUMBERS = {
     "budget": Integer(1, 10_000_000),
     "seed": Integer(0, 2**63 - 1),
@@ -105,6 +107,8 @@ class Settings:
         for name in plain:
             if name not in known:
                 raise InputError("settings have no field of this name", name, remedy=did_you_mean(name, known))
+        defaults = {field.name: field.default for field in dataclasses.fields(cls)}
+        plain = {**{name: defaults[name] for name in _ADDED_LATER}, **plain}
         constraints = plain.get("constraints", [])
         if "budget" not in plain or not isinstance(constraints, list):
             raise InputError("settings need a budget, and a list of constraints", remedy="restore the file")

@@ -37,7 +37,7 @@ def main() -> None:
     keyed = {_key(shape): ms for shape, ms in table.part_ms.items()}
 
     def naive(architecture: Architecture) -> float:
-        return sum(keyed[_key(shape)] for shape in parts(architecture))
+        return sum(keyed[_key(shape.at_inference())] for shape in parts(architecture))
 
     ours_rate, naive_rate = [], []
     for turn in range(ROUNDS + 1):

@@ -1,7 +1,8 @@
-"""The one error for bad input, shared by every package.
+"""The errors that users see as one line, shared by every package.
 
 InputError (ValueError)   a value, file or request breaks a rule; `str()` is one line:
                           RULE, got VALUE (WHERE); REMEDY
+WorkFailed (Exception)    the request was right, but the work could not be done; `str()` is one line
 """
 
 from __future__ import annotations
@@ -46,6 +47,10 @@ class InputError(ValueError):
         # The sentinel and the keyword arguments would be lost by the default pickling of exceptions.
         given = () if self.value is _MISSING else (self.value,)
         return (_rebuild, (self.rule, given, self.field, self.where, self.remedy))
+
+
+class WorkFailed(Exception):
+    """The request was right, but the work could not be done: out of memory, an operation that is not there, …"""
 
 
 def _rebuild(rule: str, given: tuple[Any, ...], field: str, where: str, remedy: str) -> InputError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from search_space.architecture import ARCHITECTURE_RULES, MAX_BLOCKS
@@ -40,6 +40,13 @@ def load_space(name_or_path: str | os.PathLike[str]) -> SearchSpace:
     Raises `InputError` (file, line, field, rule, value, remedy) for anything else.
     """
     return parse_space(find_document("spaces", name_or_path))
+
+
+def at_resolutions(space: SearchSpace, resolutions: Sequence[int]) -> SearchSpace:
+    """The same space with other resolutions, in pixels. Raises `InputError` for those that it cannot have."""
+    choices = list(dict.fromkeys(resolutions))
+    resolution = {"choice": choices} if len(choices) > 1 else choices[0]
+    return parse_space(Document({**space.plain, "resolution": resolution}, space.name))
 
 
 def parse_space(document: Document) -> SearchSpace:

@@ -50,6 +50,11 @@ class Runtime(ABC):
     def __init__(self, conditions: Conditions) -> None:
         self.conditions = conditions
 
+    @property
+    def open_at_once(self) -> int:
+        """How many networks may be open while others are timed, without disturbing them."""
+        return 24
+
     @classmethod
     @abstractmethod
     def versions(cls) -> dict[str, str]:

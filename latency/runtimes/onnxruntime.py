@@ -52,6 +52,11 @@ class OnnxRuntime(Runtime):
         self._folder = tempfile.TemporaryDirectory(prefix="nas-onnxruntime-")  # goes when the runtime goes
         self._exported: dict[PartShape, Path] = {}
 
+    @property
+    def open_at_once(self) -> int:
+        # The threads of a session that has just run keep spinning for a while.
+        return super().open_at_once if self.conditions.threads == 1 else 1
+
     @classmethod
     def versions(cls) -> dict[str, str]:
         found = {}

@@ -30,7 +30,8 @@ class TorchRuntime(Runtime):
 
     @classmethod
     def versions(cls) -> dict[str, str]:
-        return {"torch": torch.__version__, **({"cuda": torch.version.cuda} if torch.version.cuda else {})}
+        # A TorchVersion is text to nobody but Python.
+        return {"torch": str(torch.__version__), **({"cuda": str(torch.version.cuda)} if torch.version.cuda else {})}
 
     @classmethod
     def check(cls, conditions: Conditions) -> None:

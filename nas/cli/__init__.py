@@ -78,13 +78,6 @@ def run(arguments: list[str]) -> int:
             raise
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except Exception as error:
-        if "latency.measure" not in sys.modules or not isinstance(
-            error, sys.modules["latency.measure"].MeasuringFailed
-        ):
-            raise
-        print(f"error: {error}", file=sys.stderr)
-        return 1
     except (KeyboardInterrupt, typer.Abort):
         print("interrupted", file=sys.stderr)
         return 1
@@ -93,6 +86,13 @@ def run(arguments: list[str]) -> int:
         return 1
     except OSError as error:  # a full disk, a folder that went away
         print(f"error: {error}; nothing that was recorded is lost", file=sys.stderr)
+        return 1
+    except Exception as error:
+        from search_space.errors import WorkFailed  # here, because it loads PyTorch
+
+        if not isinstance(error, WorkFailed):
+            raise
+        print(f"error: {error}", file=sys.stderr)
         return 1
 
 

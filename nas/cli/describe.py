@@ -35,8 +35,8 @@ def spaces(
     if space is not None:
         _describe_space(load_space(space), _predictor(latency, interpolate), json)
         return
-    if latency:
-        raise InputError("--latency goes with one space", latency, remedy="name a space")
+    if latency or interpolate:
+        raise InputError("--latency and --interpolate go with one space", remedy="name a space")
     loaded = [load_space(name) for name in presets()]
     if json:
         rows = [

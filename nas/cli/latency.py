@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nas.cli.options import Interpolate, Json
+from nas.cli.options import Interpolate, Json, numbers
 from nas.cli.output import print_json, print_rich, show_warnings, table
 
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ def build(
     """Measure a table on this device: every part of the space, in place in whole networks."""
     from latency import build_table, conditions_here
     from latency.build import request
+    from latency.table import MAPE_OF_DOUBT_PERCENT
     from nas.cli.progress import show_steps
     from search_space import load_space
 
@@ -65,8 +66,8 @@ def build(
     wanted = request(
         loaded,
         conditions,
-        resolutions=_numbers("--resolution", resolution),
-        num_classes=_numbers("--num-classes", num_classes),
+        resolutions=numbers("--resolution", resolution),
+        num_classes=numbers("--num-classes", num_classes),
         seed=seed,
     )
     target = out or Path(f"{Path(loaded.name).name}-{runtime}.latency.json")
@@ -87,11 +88,14 @@ def build(
         typer.echo(
             f"               {fit.mape_percent:.2f} % mean error on {count} whole networks, each left out in turn"
         )
+        if fit.mape_percent > MAPE_OF_DOUBT_PERCENT:
+            typer.echo("               that is much: something else ran meanwhile? build it again when nothing does")
     typer.echo("\nwhat to type next")
     typer.echo(f"  nas latency check {target} --space {space}")
     times = sorted(network.times.p10_ms or 0.0 for network in fit.networks)
     middle = f"{times[len(times) // 2]:.2g}"
-    typer.echo(f'  nas search --space {space} --budget 300 --latency {target} --constraint "latency_ms<={middle}"')
+    px = f" --resolution {resolution}" if resolution else ""
+    typer.echo(f'  nas search --space {space}{px} --budget 300 --latency {target} --constraint "latency_ms<={middle}"')
 
 
 def _summary(made: LatencyTable) -> dict[str, object]:
@@ -154,6 +158,9 @@ def check(
         f"The table's own networks take {slowdown:.3f} times as long now as when it was built. The first row is\n"
         "brought to that speed, the second is not. Fitted here: an affine fit to the other networks of this check."
     )
+    if result.remeasured.mape > 0:
+        ratio = result.table.mape / result.remeasured.mape
+        typer.echo(f"The table errs {ratio:.2f} times as much as measuring the same networks again, later.")
 
 
 @app.command()
@@ -264,16 +271,3 @@ def print_prediction(architecture: Architecture, prediction: Prediction) -> None
 def _bar(share: float) -> str:
     eighths = round(share * _BAR * 8)
     return "█" * (eighths // 8) + ("", "▏", "▎", "▍", "▌", "▋", "▊", "▉")[eighths % 8]
-
-
-def _numbers(option: str, text: str) -> list[int] | None:
-    """Whole numbers separated by commas; None for nothing."""
-    from search_space import InputError
-    from search_space.rules import Integer
-
-    if not text:
-        return None
-    words = [word.strip() for word in text.split(",")]
-    if not all(word.isascii() and word.isdigit() and len(word) < 10 for word in words):
-        raise InputError(f"{option} must be whole numbers separated by commas", text, remedy="write it as 160,224")
-    return [Integer(1, 1_000_000).check(option, int(word)) for word in words]

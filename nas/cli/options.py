@@ -13,3 +13,16 @@ Arch = Annotated[
     str | None,
     typer.Argument(metavar="[ARCH]", help="A file, a run folder or a reference; left out: the newest run."),
 ]
+
+
+def numbers(option: str, text: str) -> list[int] | None:
+    """Whole numbers separated by commas; None for nothing."""
+    from search_space import InputError
+    from search_space.rules import Integer
+
+    if not text:
+        return None
+    words = [word.strip() for word in text.split(",")]
+    if not all(word.isascii() and word.isdigit() and len(word) < 10 for word in words):
+        raise InputError(f"{option} must be whole numbers separated by commas", text, remedy="write it as 160,224")
+    return [Integer(1, 1_000_000).check(option, int(word)) for word in words]

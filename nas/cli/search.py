@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nas.cli.options import Json
+from nas.cli.options import Json, numbers
 from nas.cli.output import duration, metrics_line, print_json, show_warnings
 
 if TYPE_CHECKING:
@@ -40,6 +40,9 @@ def search(
         list[str] | None,
         typer.Option(help='Hard limit, as "latency_ms<=20", "macs<=200M", "memory_mb<=8"; repeatable.'),
     ] = None,
+    resolution: Annotated[
+        str, typer.Option(help="In px, separated by commas, instead of the space's own.", show_default=False)
+    ] = "",
     latency: Annotated[
         str, typer.Option(help="A latency table, or auto: build or reuse one for this device.", show_default=False)
     ] = "",
@@ -69,6 +72,7 @@ def search(
             budget,
             out=out,
             constraints=constraint or (),
+            resolutions=numbers("--resolution", resolution),
             time_limit_s=limit,
             on_change=progress.on_change,
             on_measure=progress.on_measure,
@@ -155,7 +159,9 @@ def _print_finalists(result: SearchResult) -> None:
         metrics, predicted = finalist.metrics(), finalist.best.record.cost["latency_ms"]
         rows.add_row(
             finalist.best.architecture.arch_id,
-            "  ".join(f"{name} {metrics[name]:.4g}" for name in ("accuracy", "measured_reward") if name in metrics),
+            "  ".join(
+                f"{name} {metrics[name]:.4g}" for name in ("accuracy", "loss", "measured_reward") if name in metrics
+            ),
             f"{predicted:.3f}",
             f"{finalist.measured_ms:.3f}",
             f"{finalist.times.p50_ms:.3f}",
