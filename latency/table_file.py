@@ -213,8 +213,11 @@ def _refuse_mixed_units(table: LatencyTable) -> None:
             continue
         numbers = np.array([[1.0, *numbers_of(shape)] for _, shape, _ in group])
         times = np.log([ms for _, _, ms in group])
-        residual = times - numbers @ np.linalg.lstsq(numbers, times, rcond=None)[0]
-        residual -= np.median(residual)
+        # Each row against the fit to the others: residual / (1 - leverage). A row alone in its kind has none.
+        base, singular, _ = np.linalg.svd(numbers, full_matrices=False)
+        base = base[:, singular > 1e-9 * singular[0]]
+        left_out = 1 - (base**2).sum(1)
+        residual = np.where(left_out > 0.05, (times - base @ (base.T @ times)) / np.maximum(left_out, 0.05), 0.0)
         worst = int(np.abs(residual).argmax())
         if abs(residual[worst]) > math.log(_MIXED_UNITS_FACTOR):
             index, _, ms = group[worst]

@@ -10,7 +10,7 @@ import pytest
 from fakes import CONDITIONS, FakeParts, FakeRuntime, FakeTimed, Interrupted, one_line, true_ms
 from support import space
 
-from latency.measure import CHUNK, Alone, Chunk, InPlace, Job, MeasuringFailed, Whole, measure, measure_chunk, plan
+from latency.measure import Alone, Chunk, InPlace, Job, MeasuringFailed, Whole, measure, measure_chunk, plan
 from latency.runtimes import Timed, TimedParts
 from search_space import Architecture, InputError
 from search_space.parts import parts
@@ -22,22 +22,22 @@ def network() -> Architecture:
     return searched.decode(searched.sample(np.random.default_rng(0)))
 
 
-@pytest.mark.parametrize("count", [1, 2, CHUNK - 1, CHUNK, CHUNK + 1, 5 * CHUNK + 3])
+@pytest.mark.parametrize("count", [1, 2, 23, 24, 25, 123])
 @pytest.mark.parametrize("passes", [1, 3])
 def test_every_job_has_its_turn_once_in_each_pass(count: int, passes: int) -> None:
-    chunks = plan(count, passes=passes, rounds=2, rng=np.random.default_rng(0))
+    chunks = plan(count, passes=passes, rounds=2, at_once=24, rng=np.random.default_rng(0))
     assert [chunk.number for chunk in chunks] == list(range(len(chunks)))
     assert len(chunks) % passes == 0
     each = len(chunks) // passes
     for start in range(0, len(chunks), each):
         jobs = [job for chunk in chunks[start : start + each] for job in chunk.jobs]
         assert sorted(jobs) == list(range(count))
-    assert all(0 < len(chunk.jobs) <= CHUNK for chunk in chunks)
+    assert all(0 < len(chunk.jobs) <= 24 for chunk in chunks)
     assert {chunk.rounds for chunk in chunks} == {2}
 
 
 def test_passes_differ_in_order_and_plans_do_not() -> None:
-    one, again = (plan(100, passes=2, rounds=1, rng=np.random.default_rng(3)) for _ in range(2))
+    one, again = (plan(100, passes=2, rounds=1, at_once=24, rng=np.random.default_rng(3)) for _ in range(2))
     assert one == again
     assert one[0].jobs != one[len(one) // 2].jobs
 

@@ -283,7 +283,6 @@ CALIBRATION: list[tuple[Change, str]] = [
     (drop("calibration", "networks", 0, "architecture", "stem"), "needs stem"),
     (lambda plain: plain["calibration"]["networks"][0].update(architecture=3), "must be a mapping"),
     (lambda plain: plain["calibration"]["networks"][0].update(p10_us=3), "no field of this name"),
-    (lambda plain: plain["calibration"]["networks"][0]["architecture"].update(resolution=64), "lacks"),
     (lambda plain: plain["calibration"]["networks"][0]["architecture"].update(resolution=0), "resolution must be"),
 ]
 
@@ -477,3 +476,22 @@ def test_a_key_that_stands_twice_is_refused(text: str, file: Path) -> None:
     with pytest.raises(InputError, match="only once") as caught:
         load_table(file)
     assert one_line(caught.value, file.name)
+
+
+def test_a_table_that_lost_a_line_is_still_a_table(plain: dict[str, Any], file: Path) -> None:
+    gone = plain["signatures"].pop()
+    file.write_text(json.dumps(plain))
+    assert len(load_table(file).times) == len(plain["signatures"])
+    assert gone["part"] == "head"
+
+
+@pytest.mark.parametrize("factor", [1e-3, 1e3])
+def test_a_single_line_in_another_unit_is_refused(factor: float, file: Path) -> None:
+    save_table(hand_made(space(SMALL_SPACE)), file)
+    plain = json.loads(file.read_text())
+    row = next(row for row in plain["signatures"] if row["type"] == "mbconv")
+    for name in ("min_ms", "p10_ms", "p50_ms", "p90_ms"):
+        row[name] *= factor
+    plain["calibration"]["networks"] = []
+    file.write_text(json.dumps(plain))
+    assert "must have the unit of the others" in refusal(file)

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import subprocess
+import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,13 +18,13 @@ from latency.table import Calibration
 from nas import finalists, latency_tables
 from nas.constraints import parse_constraint
 from nas.executors import InlineExecutor
-from nas.finalists import retime, why_not_here
+from nas.finalists import doubts, retime, why_not_here
 from nas.known import INTERPOLATED, Known
 from nas.loop import SearchLoop
 from nas.record import TrialLog
 from nas.settings import Settings
 from nas.target import parse_target
-from search_space import Architecture, InputError, save_architecture
+from search_space import Architecture, InputError, load_architecture, save_architecture
 from search_space.cost import part_cost
 from search_space.graph import SpaceGraph
 from searchers import SEARCHERS, distributions, make_sampler
@@ -177,7 +179,8 @@ def test_a_winner_that_breaks_its_limit_when_measured_is_not_the_winner(
     slow = {best.architecture.arch_id: 50.0 for best in ranked[:4]}
     watch = Stopwatch(monkeypatch, table, slow)
     timed = retime(ranked, 3, table, limit, None)
-    assert [len(batch) for batch in watch.batches] == [3, 3]
+    # Three are timed and, since all break the limit, timed again; of the next three, one.
+    assert [len(batch) for batch in watch.batches] == [3, 3, 3, 1]
     assert timed[0].best == ranked[4]
     assert [finalist.best for finalist in timed[2:]] == ranked[:4]
     assert all(finalist.broken for finalist in timed[2:])
@@ -189,6 +192,24 @@ def test_a_winner_that_breaks_its_limit_when_measured_is_not_the_winner(
     none = retime(ranked, 3, table, limit, None)
     assert len(none) == len(ranked)
     assert all(finalist.broken for finalist in none)
+
+
+def test_a_slow_moment_does_not_cost_a_network_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = made_up()
+    ranked = run_loop(tmp_path, Known(Predictor(table))).ranked()
+    first = ranked[0]
+    limit = [parse_constraint(f"latency_ms<={first.record.cost['latency_ms'] * 1.01}")]
+    sessions: list[int] = []
+
+    def samples(networks: Sequence[Architecture], table: LatencyTable, on_progress: Any) -> list[list[float]]:
+        sessions.append(len(networks))
+        slow = 1.5 if len(sessions) == 1 else 1.0
+        return [[Predictor(table).latency_ms(network) * slow] * 20 for network in networks]
+
+    monkeypatch.setattr(finalists, "_samples", samples)
+    timed = retime(ranked, 1, table, limit, None)
+    assert sessions == [1, 1]
+    assert (timed[0].best, timed[0].broken, timed[0].times.count) == (first, (), 40)
 
 
 def test_finalists_are_ranked_by_the_measured_reward(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -312,3 +333,41 @@ def test_a_foreign_table_warns_and_times_no_finalists(small: Path, tmp_path: Pat
     assert result.finalists == ()
     assert result.best is not None
     assert "latency_ms" in result.best.metrics
+
+
+def test_auto_from_a_first_build_to_the_files(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In one process, the table never having been a file before; then again, in which nothing may be edited."""
+    import nas as package
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    run = tmp_path / "run"
+    result = package.search(small, 2, resolutions=[16], out=run, latency="auto", workers=1, finalists=1)
+    assert result.best is not None
+    assert [finalist.best.architecture.resolution for finalist in result.finalists] == [16]
+    provenance = load_architecture(run / "best.yaml").provenance
+    assert provenance["latency_conditions"] == provenance["measured_conditions"] == conditions_here().to_dict()
+    assert package.resume(run).best is not None
+
+    table_file = run / "latency.json"
+    table_file.write_text(table_file.read_text().replace('"count"', ' "count"', 1))
+    with pytest.raises(InputError, match="must be the one the run began with"):
+        package.resume(run)
+
+
+def test_what_is_doubtful_about_a_table_is_said() -> None:
+    here = dataclasses.replace(made_up(), conditions=conditions_here())
+    assert doubts(here) == []
+    poor = dataclasses.replace(here, calibration=Calibration(1.0, 0.0, mape_percent=14.7))
+    assert "14.7 %" in doubts(poor)[0]
+    old = dataclasses.replace(here, conditions=dataclasses.replace(here.conditions, versions={"torch": "1.0"}))
+    assert "versions" in doubts(old)[0]
+
+
+def test_no_disk_space_is_one_line(tmp_path: Path) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("needs /dev/full")
+    command = [Path(sys.executable).with_name("nas"), "spaces", "--json"]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
