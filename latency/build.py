@@ -13,7 +13,7 @@ import operator
 import os
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ import filelock
 import numpy as np
 
 from latency.conditions import Conditions
-from latency.measure import Chunk, InPlace, Job, Samples, Whole, measure_chunk, plan
+from latency.measure import Chunk, InPlace, Job, OnProgress, Samples, Whole, measure_chunk, plan
 from latency.runtimes import make_runtime
 from latency.table import Calibration, LatencyTable, Measured, Times, is_number
 from latency.table_file import save_table
@@ -36,8 +36,6 @@ CALIBRATION_NETWORKS = 40
 _LEAST_NETWORKS = 60
 """So many networks are timed in place at least: a block's time depends on what ran before it."""
 _FEW_GENOTYPES = 10_000
-OnProgress = Callable[[int, int], None]
-"""Called with the chunks done, and their number."""
 NUM_CLASSES = (10, 100, 1000)
 """Heads are measured for these numbers of classes, if the space does not state its own."""
 

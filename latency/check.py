@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from latency.measure import Alone, Job, Whole, measure_chunk, plan
+from latency.measure import Alone, Job, OnProgress, Whole, measure
 from latency.predict import Predictor
 from latency.runtimes import make_runtime, same_here
 from latency.table import LatencyTable, affine
@@ -23,9 +23,9 @@ _PASSES = 4
 _ROUNDS = 3
 _ALONE_ROUNDS = 10
 _ANCHORS = 12
+_STEPS = 60
 _LEAST_NETWORKS = 2
 Times = NDArray[np.float64]
-OnProgress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -199,25 +199,16 @@ def _measure(
 ) -> tuple[Times, Times, Times]:
     """The 10th percentiles of the wholes, of the parts alone, and of the wholes once more."""
     runtime = make_runtime(table.conditions)
-    rng, at_once = np.random.default_rng(0), runtime.open_at_once
-    sessions = [
-        (wholes, plan(len(wholes), passes=_PASSES, rounds=_ROUNDS, at_once=at_once, rng=rng)),
-        (alone, plan(len(alone), passes=1, rounds=_ALONE_ROUNDS, at_once=at_once, rng=rng)),
-        (wholes, plan(len(wholes), passes=_PASSES, rounds=_ROUNDS, at_once=at_once, rng=rng)),
-    ]
-    done, total = 0, sum(len(chunks) for _, chunks in sessions)
-    results = []
-    for jobs, chunks in sessions:
-        taken: list[list[float]] = [[] for _ in jobs]
-        for chunk in chunks:
-            on_progress(done, total)
-            for index, samples in measure_chunk(runtime, jobs, chunk).items():
-                taken[index] += samples.tolist()
-            done += 1
-        results.append(np.array([np.percentile(samples, 10) for samples in taken]))
-    on_progress(total, total)
-    first, parts_ms, again = results
-    return first, parts_ms, again
+
+    def session(number: int, jobs: Sequence[Job], passes: int, rounds: int) -> Times:
+        def on_chunk(done: int, total: int) -> None:
+            on_progress(round(_STEPS * (number + done / total) / 3), _STEPS)
+
+        samples = measure(runtime, jobs, passes=passes, rounds=rounds, seed=number, on_progress=on_chunk)
+        return np.array([np.percentile(taken, 10) for taken in samples])
+
+    first = session(0, wholes, _PASSES, _ROUNDS)
+    return first, session(1, alone, 1, _ALONE_ROUNDS), session(2, wholes, _PASSES, _ROUNDS)
 
 
 def _fitted_to_the_others(x: Times, y: Times) -> Times:

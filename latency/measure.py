@@ -9,7 +9,7 @@ then does not depend on when its turn was.
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +21,8 @@ from search_space import Architecture, InputError
 from search_space.errors import WorkFailed, one_line, short
 from search_space.parts import PartShape
 
-_WARM_UP = 1
+OnProgress = Callable[[int, int], None]
+"""Called with the chunks done, and their number."""
 Samples = NDArray[np.float64]
 """[runs] ms of a whole network, or [runs, parts] ms."""
 
@@ -92,29 +93,38 @@ def _measure(runtime: Runtime, jobs: Sequence[Job], chunk: Chunk) -> dict[int, S
     with runtime.session(), _no_garbage_collection():
         opened = {index: _open(runtime, jobs[index]) for index in chunk.jobs}
         samples: dict[int, list[float]] = {index: [] for index in chunk.jobs}
-        for turn in range(_WARM_UP + chunk.rounds):
+        for _ in range(chunk.rounds):
             for index in rng.permutation(chunk.jobs).tolist():
-                network = opened[index]
-                if isinstance(network, TimedParts):
-                    network.run()
-                else:
-                    samples[index].append(network.run())
-            if turn == _WARM_UP - 1:
-                for taken in samples.values():
-                    taken.clear()
+                # Twice, and the second counts: as in a stream of images, not as after other networks.
+                opened[index].run()
+                milliseconds = opened[index].run()
+                if milliseconds is not None:
+                    samples[index].append(milliseconds)
         return {
-            index: network.times_ms()[_WARM_UP:] if isinstance(network, TimedParts) else np.asarray(samples[index])
+            index: network.times_ms()[1::2] if isinstance(network, TimedParts) else np.asarray(samples[index])
             for index, network in opened.items()
         }
 
 
 def measure(
-    runtime: Runtime, jobs: Sequence[Job], *, passes: int, rounds: int, seed: int = 0
-) -> Iterator[dict[int, Samples]]:
-    """A whole session, chunk by chunk: yields job index -> samples of one pass."""
+    runtime: Runtime,
+    jobs: Sequence[Job],
+    *,
+    passes: int,
+    rounds: int,
+    seed: int = 0,
+    on_progress: OnProgress = lambda done, total: None,
+) -> list[Samples]:
+    """A whole session: the samples of each job, of all passes."""
     rng = np.random.default_rng(seed)
-    for chunk in plan(len(jobs), passes=passes, rounds=rounds, at_once=runtime.open_at_once, rng=rng):
-        yield measure_chunk(runtime, jobs, chunk)
+    chunks = plan(len(jobs), passes=passes, rounds=rounds, at_once=runtime.open_at_once, rng=rng)
+    taken: list[list[Samples]] = [[] for _ in jobs]
+    for done, chunk in enumerate(chunks):
+        on_progress(done, len(chunks))
+        for index, samples in measure_chunk(runtime, jobs, chunk).items():
+            taken[index].append(samples)
+    on_progress(len(chunks), len(chunks))
+    return [np.concatenate(passes_of_job) for passes_of_job in taken]
 
 
 def _open(runtime: Runtime, job: Job) -> Timed | TimedParts:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from latency import LatencyTable, Times, make_runtime
-from latency.measure import Whole, measure_chunk, plan
+from latency.measure import OnProgress, Whole, measure
 from latency.runtimes import same_here
 from latency.table import MAPE_OF_DOUBT_PERCENT
 from nas.constraints import LATENCY, Constraint, violated
@@ -21,7 +21,6 @@ MEASURED = "measured_latency_ms"
 """The 10th percentile of a finalist's times, the statistic that tables are calibrated to."""
 _PASSES = 4
 _ROUNDS = 5
-OnProgress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -139,14 +138,8 @@ def latency_bias_percent(finalists: Sequence[Finalist]) -> float:
     return 100 * float(np.median([one.best.record.cost[LATENCY] / one.measured_ms - 1 for one in finalists]))
 
 
-def _samples(networks: Sequence[Architecture], table: LatencyTable, on_progress: OnProgress) -> list[Any]:
+def _samples(networks: Sequence[Architecture], table: LatencyTable, on_progress: OnProgress) -> list[list[float]]:
     runtime = make_runtime(table.conditions)
     jobs = [Whole(network) for network in networks]
-    chunks = plan(len(jobs), passes=_PASSES, rounds=_ROUNDS, at_once=runtime.open_at_once, rng=np.random.default_rng(0))
-    taken: list[list[float]] = [[] for _ in jobs]
-    for done, chunk in enumerate(chunks):
-        on_progress(done, len(chunks))
-        for index, samples in measure_chunk(runtime, jobs, chunk).items():
-            taken[index] += samples.tolist()
-    on_progress(len(chunks), len(chunks))
-    return taken
+    samples = measure(runtime, jobs, passes=_PASSES, rounds=_ROUNDS, on_progress=on_progress)
+    return [taken.tolist() for taken in samples]

@@ -8,7 +8,8 @@ import os
 from pathlib import Path
 
 from latency import LatencyTable, build_table, conditions_here, load_table
-from latency.build import OnProgress, request
+from latency.build import request
+from latency.measure import OnProgress
 from search_space import InputError, SearchSpace
 
 AUTO = "auto"

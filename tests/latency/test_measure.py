@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-from collections import Counter
 
 import numpy as np
 import pytest
@@ -91,15 +90,16 @@ class RecordedParts(FakeParts):
         super().run()
 
 
-def test_rounds_take_turns_and_the_first_does_not_count(network: Architecture) -> None:
+def test_rounds_take_turns_and_the_second_of_two_runs_counts(network: Architecture) -> None:
     runtime = Recording()
     jobs: list[Job] = [Whole(network), InPlace(network), Whole(network)]
     samples = measure_chunk(runtime, jobs, Chunk(0, (2, 0, 1), rounds=3))
     assert runtime.opened == 3
-    rounds = np.reshape(runtime.runs, (4, 3))  # one of them to warm up
-    assert (np.sort(rounds, axis=1) == [1, 2, 3]).all()
-    assert samples[0].tolist() == samples[2].tolist() == [2, 3, 4]
-    assert samples[1].tolist() == [[n] * len(parts(network)) for n in (2, 3, 4)]
+    rounds = np.reshape(runtime.runs, (3, 3, 2))
+    assert (np.sort(rounds[:, :, 0], axis=1) == [1, 2, 3]).all()
+    assert (rounds[:, :, 0] == rounds[:, :, 1]).all()
+    assert samples[0].tolist() == samples[2].tolist() == [2, 4, 6]
+    assert samples[1].tolist() == [[n] * len(parts(network)) for n in (2, 4, 6)]
 
 
 class Failing(FakeRuntime):
@@ -143,15 +143,20 @@ def test_a_refusal_by_the_runtime_stays_one(network: Architecture) -> None:
 def test_all_kinds_of_jobs_give_their_own_times(network: Architecture) -> None:
     shapes = parts(network)
     jobs: list[Job] = [Whole(network), InPlace(network), *map(Alone, shapes)] * 4
-    taken: Counter[int] = Counter()
-    for samples in measure(FakeRuntime(CONDITIONS), jobs, passes=3, rounds=2):
-        taken.update(samples.keys())
-        for index, times in samples.items():
-            job = jobs[index]
-            if isinstance(job, Whole):
-                assert times == pytest.approx([sum(map(true_ms, shapes))] * 2)
-            elif isinstance(job, InPlace):
-                assert np.allclose(times, [[*map(true_ms, shapes)]] * 2)
-            else:
-                assert times == pytest.approx([true_ms(job.shape)] * 2)
-    assert taken == Counter(dict.fromkeys(range(len(jobs)), 3))
+    progress: list[tuple[int, int]] = []
+    session = measure(
+        FakeRuntime(CONDITIONS),
+        jobs,
+        passes=3,
+        rounds=2,
+        on_progress=lambda done, total: progress.append((done, total)),
+    )
+    assert len(session) == len(jobs)
+    for job, times in zip(jobs, session, strict=True):
+        if isinstance(job, Whole):
+            assert times == pytest.approx([sum(map(true_ms, shapes))] * 6)
+        elif isinstance(job, InPlace):
+            assert np.allclose(times, [[*map(true_ms, shapes)]] * 6)
+        else:
+            assert times == pytest.approx([true_ms(job.shape)] * 6)
+    assert [done for done, _ in progress] == list(range(progress[0][1] + 1))
