@@ -2,8 +2,12 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from search_space import Architecture
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -25,3 +29,17 @@ def cifar10_small() -> str:
     if not file.exists():
         pytest.skip(f"needs {file.name}, which the project does not ship")
     return f"npz:{file}"
+
+
+@pytest.fixture
+def four_processors(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever the tests run, two threads may be asked for, and five may not."""
+    monkeypatch.setattr("latency.runtimes.os.cpu_count", lambda: 4)
+
+
+@pytest.fixture(scope="session")
+def network() -> Architecture:
+    """A real network, small enough to be run in a test."""
+    from search_space import load_architecture
+
+    return load_architecture("mobilenetv3-small").replace(resolution=96)

@@ -13,7 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
+
 from evaluators import Direction, EvaluationFailed, Evaluator, Report
+from latency.runtimes import Runtime
 from search_space import Architecture, SearchSpace, count_cost
 from search_space.documents import parse_document
 from search_space.space_file import parse_space
@@ -85,3 +88,17 @@ def nas(*arguments: str | Path, cwd: Path | None = None, timeout: float = 240) -
     """Run the command line in a process of its own."""
     command = [Path(sys.executable).with_name("nas"), *map(str, arguments)]
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=timeout)
+
+
+def part_times(runtime: Runtime, architecture: Architecture, runs: int = 3) -> np.ndarray[Any, Any]:
+    with runtime.session():
+        opened = runtime.open_parts(architecture)
+        for _ in range(runs):
+            opened.run()
+        return opened.times_ms()
+
+
+def whole_times(runtime: Runtime, architecture: Architecture, runs: int = 3) -> list[float]:
+    with runtime.session():
+        opened = runtime.open(architecture)
+        return [opened.run() for _ in range(runs)]
