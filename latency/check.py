@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from latency.measure import Alone, Job, OnProgress, Whole, measure
 from latency.predict import Predictor
 from latency.runtimes import make_runtime, same_here
-from latency.table import LatencyTable, affine
+from latency.table import LatencyTable, fitted_to_the_others
 from search_space import Architecture, InputError, SearchSpace, count_cost
 from search_space.parts import parts
 from search_space.rules import Integer
@@ -149,10 +149,10 @@ def check_table(
     return CheckResult(
         Agreement.of(predicted * slowdown, measured),
         Agreement.of(predicted, measured),
-        Agreement.of(_fitted_to_the_others(predicted, measured), measured),
+        Agreement.of(fitted_to_the_others(predicted, measured), measured),
         Agreement.of(again[:networks], measured),
-        Agreement.of(_fitted_to_the_others(macs, measured), measured),
-        Agreement.of(_fitted_to_the_others(alone, measured), measured),
+        Agreement.of(fitted_to_the_others(macs, measured), measured),
+        Agreement.of(fitted_to_the_others(alone, measured), measured),
         slowdown,
         tuple(map(CheckedNetwork, fresh, predicted, predicted * slowdown, measured, again)),
     )
@@ -172,8 +172,7 @@ def warn_of_differences(table: LatencyTable) -> None:
 def _fresh(table: LatencyTable, space: SearchSpace, count: int, seed: int) -> list[Architecture]:
     """Distinct networks of the space, at the resolutions and numbers of classes that the table has."""
     known = {network.architecture.arch_id for network in table.calibration.networks}
-    sizes = sorted({shape.size for shape in table.times if shape.part.kind == "stem"})
-    classes = sorted({shape.out_channels for shape in table.times if shape.part.kind == "head"})
+    sizes, classes = table.resolutions, table.num_classes
     common = [size for size in sizes if size in space.resolution.options]
     if sizes:
         space = at_resolutions(space, common or sizes)
@@ -209,13 +208,3 @@ def _measure(
 
     first = session(0, wholes, _PASSES, _ROUNDS)
     return first, session(1, alone, 1, _ALONE_ROUNDS), session(2, wholes, _PASSES, _ROUNDS)
-
-
-def _fitted_to_the_others(x: Times, y: Times) -> Times:
-    """y as an affine function of x predicts it, each left out of the fit that predicts it."""
-    predicted = np.empty_like(y)
-    for index in range(len(y)):
-        others = np.arange(len(y)) != index
-        a, b = affine(x[others], y[others])
-        predicted[index] = a * x[index] + b
-    return predicted

@@ -32,8 +32,8 @@ def _remedy(shapes: list[PartShape], table: LatencyTable, *, interpolating: bool
         command += f" --resolution {','.join(map(str, sizes))}"
     if classes:
         command += f" --num-classes {','.join(map(str, classes))}"
-    own = sorted({shape.size for shape in table.times if shape.part.kind == "stem"})
-    at = f", or keep to its resolutions: --resolution {','.join(map(str, own))}" if sizes and own else ""
+    own = ",".join(map(str, table.resolutions))
+    at = f", or keep to its resolutions: --resolution {own}" if sizes and own else ""
     fill = "they have no measured neighbours on both sides" if interpolating else "or fill them in with --interpolate"
     return f"measure them: `{command}` with a space that has them{at}; {fill}"
 

@@ -102,12 +102,10 @@ class Calibration:
         sums = np.asarray(sums_ms, dtype=float)
         measured = np.asarray([network.times.p10_ms for network in networks], dtype=float)
         scale, overhead = affine(sums, measured)
-        errors = []
-        for index in range(len(sums) if len(sums) > 2 else 0):
-            others = np.arange(len(sums)) != index
-            a, b = affine(sums[others], measured[others])
-            errors.append(abs(a * sums[index] + b - measured[index]) / measured[index])
-        mape = round(100 * float(np.mean(errors)), 3) if errors else None
+        mape = None
+        if len(sums) > 2:
+            errors = np.abs(fitted_to_the_others(sums, measured) - measured) / measured
+            mape = round(100 * float(errors.mean()), 3)
         return cls(round(scale, 6), round(overhead, 6), tuple(networks), mape)
 
 
@@ -119,6 +117,16 @@ def affine(x: np.ndarray[Any, Any], y: np.ndarray[Any, Any]) -> tuple[float, flo
 
     (a, b), _ = nnls(np.stack([x / y, 1 / y], axis=1), np.ones(len(x)))
     return (float(a), float(b)) if a > 0 else (float(np.median(y / x)), 0.0)
+
+
+def fitted_to_the_others(x: np.ndarray[Any, Any], y: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """y as an affine function of x predicts it, each left out of the fit that predicts it."""
+    predicted = np.empty_like(y)
+    for index in range(len(y)):
+        others = np.arange(len(y)) != index
+        a, b = affine(x[others], y[others])
+        predicted[index] = a * x[index] + b
+    return predicted
 
 
 @dataclass(frozen=True)
@@ -147,3 +155,13 @@ class LatencyTable:
     def part_ms(self) -> dict[PartShape, float]:
         """Part shape, as at inference -> its time by the table's statistic, uncalibrated."""
         return {shape.at_inference(): float(getattr(times, self.statistic)) for shape, times in self.times.items()}
+
+    @property
+    def resolutions(self) -> list[int]:
+        """The resolutions that it has stems for, in px."""
+        return sorted({shape.size for shape in self.times if shape.part.kind == "stem"})
+
+    @property
+    def num_classes(self) -> list[int]:
+        """The numbers of classes that it has heads for."""
+        return sorted({shape.out_channels for shape in self.times if shape.part.kind == "head"})
