@@ -9,14 +9,13 @@ import datetime
 import hashlib
 import importlib.metadata
 import json
-import operator
 import os
 import time
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import filelock
 import numpy as np
@@ -31,6 +30,7 @@ from search_space.architecture import ARCHITECTURE_RULES
 from search_space.graph import SpaceGraph
 from search_space.parts import PartShape, parts
 from search_space.rules import Integer
+from search_space.space_file import at_resolutions
 
 CALIBRATION_NETWORKS = 40
 _LEAST_NETWORKS = 60
@@ -73,16 +73,12 @@ def request(
 ) -> Request:
     """A request with its defaults filled in: all resolutions of the space; its number of classes, or `NUM_CLASSES`."""
     Integer(0, 2**63 - 1).check("--seed", seed)
+    at = at_resolutions(space, resolutions) if resolutions else space  # refuses those that the space cannot have
     default = (space.constants["num_classes"],) if "num_classes" in space.constants else NUM_CLASSES
-    graph = SpaceGraph(space, resolutions=resolutions, num_classes=tuple(sorted(set(num_classes or default))))
-    for name, values in (("resolution", graph.resolutions), ("num_classes", graph.num_classes)):
-        for value in values:
-            ARCHITECTURE_RULES[name].check(name, value)
-    _, strides = graph.reach(lambda shape: getattr(shape.part, "stride", 1), operator.mul)
-    if strides > min(graph.resolutions):
-        rule = f"resolution must be at least the product of all strides, {strides}"
-        raise InputError(rule, min(graph.resolutions), remedy="raise it")
-    return Request(space, conditions, tuple(sorted(set(graph.resolutions))), graph.num_classes, seed)
+    classes = tuple(sorted(set(num_classes or default)))
+    for value in classes:
+        ARCHITECTURE_RULES["num_classes"].check("num_classes", value)
+    return Request(space, conditions, tuple(sorted(cast("Sequence[int]", at.resolution.options))), classes, seed)
 
 
 def build_table(
