@@ -1,6 +1,6 @@
 """How good a network is: proxy training and data sets."""
 
-from evaluators.base import Direction, EvaluationFailed, Evaluator, Report, derive_seed
+from evaluators.base import Direction, EvaluationFailed, Evaluator, OutOfMemory, Report, derive_seed
 from evaluators.images import ImageData, make_image_data
 from evaluators.proxy import ProxyTraining
 from evaluators.recipe import Recipe, default_recipe
@@ -11,6 +11,7 @@ __all__ = [
     "EvaluationFailed",
     "Evaluator",
     "ImageData",
+    "OutOfMemory",
     "ProxyTraining",
     "Recipe",
     "Report",

@@ -17,6 +17,10 @@ class EvaluationFailed(Exception):
     """One network could not be scored (it diverged, ran out of memory, …). The search goes on without it."""
 
 
+class OutOfMemory(EvaluationFailed):
+    """There was too little memory this time: unlike other failures no verdict on the network, so worth another try."""
+
+
 @dataclass(frozen=True)
 class Report:
     """What is known after `step` of `total_steps` steps. The last report of an evaluation is its result."""

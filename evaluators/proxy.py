@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
 
 from evaluators.adapt import proxy_form
-from evaluators.base import Direction, EvaluationFailed, Evaluator, Report, derive_seed
+from evaluators.base import Direction, EvaluationFailed, Evaluator, OutOfMemory, Report, derive_seed
 from evaluators.device import amp_dtype, autocast, choose_device
 from evaluators.images import ImageData, Pixels, Split
 from evaluators.recipe import Recipe, default_recipe
@@ -72,7 +72,7 @@ class ProxyTraining(Evaluator):
             try:
                 yield from self._train(architecture, torch.Generator().manual_seed(own_seed))
             except torch.OutOfMemoryError as error:
-                raise EvaluationFailed(f"out of memory on {self.device}: {error}") from None
+                raise OutOfMemory(f"out of memory on {self.device}: {error}") from None
             finally:
                 if self.device.type == "cuda":
                     torch.cuda.empty_cache()

@@ -11,7 +11,7 @@ from latency.measure import MeasuringFailed
 from latency.runtimes import same_here
 from latency.table import MAPE_OF_DOUBT_PERCENT
 from nas.constraints import Constraint
-from nas.executors import make_executor
+from nas.executors import ExecutorOptions, make_executor
 from nas.finalists import MEASURED, Finalist, doubts, latency_bias_percent, retime, why_not_here
 from nas.known import Known
 from nas.loop import Best, SearchLoop, State
@@ -47,7 +47,7 @@ def run(
         warnings.warn(f"about the latency table {table.name if table else ''}: {doubt}", stacklevel=2)
     if not_timed:
         warnings.warn(f"finalists will not be timed: {not_timed}", stacklevel=2)
-    executor = make_executor(settings.executor, evaluator, settings.workers, folder.worker_log)
+    executor = make_executor(settings.executor, evaluator, ExecutorOptions(settings.workers), folder.worker_log)
     written: Best | None = None
 
     def named(best: Best, metrics: Mapping[str, float]) -> Architecture:

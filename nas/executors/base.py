@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from evaluators import EvaluationFailed, Evaluator, Report
+from evaluators import EvaluationFailed, Evaluator, OutOfMemory, Report
 from search_space import Architecture
+from search_space.errors import WorkFailed
 
 
 @dataclass(frozen=True)
@@ -44,9 +46,22 @@ class Failed:
     key: int
     reason: str
     seconds: float
+    again: bool = False
+    """Whether another try could help: it says nothing about the network that its worker was killed."""
+
+
+@dataclass(frozen=True)
+class Started:
+    """Workers say so to their executor before a job, whose time runs from here; no event for others."""
+
+    key: int
 
 
 Event = Progress | Finished | Failed
+
+
+class WorkersCannotStart(WorkFailed):
+    """Workers die before any has done anything: no evaluation will succeed."""
 
 
 class Executor(ABC):
@@ -68,17 +83,29 @@ class Executor(ABC):
         """Stop at once; jobs under way are lost."""
 
 
-def run_job(evaluator: Evaluator, job: Job) -> Iterator[Event]:
-    """Run a job in this process, yielding its events; what may go wrong inside an evaluation becomes `Failed`."""
+def too_slow(key: int, timeout_s: float, seconds: float) -> Failed:
+    """The end of a job that took longer than it may."""
+    return Failed(key, f"exceeded --trial-timeout of {timeout_s:g} s", seconds, again=True)
+
+
+def run_job(evaluator: Evaluator, job: Job, timeout_s: float = math.inf) -> Iterator[Event]:
+    """Run a job in this process, yielding its events; what may go wrong inside an evaluation becomes `Failed`.
+
+    A job that reports after `timeout_s` ends there. One that hangs can only be ended from outside.
+    """
     started = time.perf_counter()
     last: Report | None = None
     try:
         for last in evaluator.evaluate(job.architecture, seed=job.seed):
             yield Progress(job.key, last)
+            if time.perf_counter() - started > timeout_s and last.step < last.total_steps:
+                yield too_slow(job.key, timeout_s, time.perf_counter() - started)
+                return
     except EvaluationFailed as failure:
-        yield Failed(job.key, str(failure), time.perf_counter() - started)
+        again = isinstance(failure, OutOfMemory)
+        yield Failed(job.key, str(failure), time.perf_counter() - started, again)
     except Exception as error:
-        yield Failed(job.key, f"{type(error).__name__}: {error}", time.perf_counter() - started)
+        yield Failed(job.key, f"{type(error).__name__}: {error}", time.perf_counter() - started, again=True)
     else:
         seconds = time.perf_counter() - started
         if last is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import socket
 import subprocess
@@ -11,18 +12,14 @@ import time
 from collections import deque
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
-from typing import IO
+from typing import IO, Any
 
 from evaluators import Evaluator
-from nas.executors.base import Event, Executor, Failed, Finished, Job
+from nas.executors.base import Event, Executor, Failed, Finished, Job, Started, WorkersCannotStart, too_slow
 
 # Not `-m`, which would let any file of the working directory stand in for a module of ours or of Python's.
 _WORKER = "import sys; sys.path.pop(0); from nas.executors.worker import main; main()"
 _MAX_DEATHS_AT_START = 3
-
-
-class WorkersCannotStart(OSError):
-    """Worker processes die before any has done anything: no evaluation will succeed."""
 
 
 @dataclass
@@ -30,25 +27,33 @@ class _Worker:
     process: subprocess.Popen[bytes]
     connection: Connection
     job: Job | None = None
-    started: float = 0.0
+    started: float = math.inf  # once it says so: loading PyTorch does not count
 
 
 class ProcessExecutor(Executor):
     """Keeps `workers` processes, each with its own copy of the evaluator, alive from job to job.
 
     They are started afresh (not forked, and without importing the caller's script again), run one thread each, and
-    end when the parent does. One that dies costs its job only, and is replaced.
+    end when the parent does. One that dies, or has to be killed because its job takes too long, costs that job only,
+    and is replaced.
     """
 
-    def __init__(self, evaluator: Evaluator, workers: int, log: str | os.PathLike[str] | None = None) -> None:
+    def __init__(
+        self,
+        evaluator: Evaluator,
+        workers: int,
+        log: str | os.PathLike[str] | None = None,
+        timeout_s: float = math.inf,
+    ) -> None:
         self.workers = workers
-        self._evaluator = evaluator
+        self._first = (evaluator, timeout_s)
+        self._timeout_s = timeout_s
         self._log = log
         self._jobs: deque[Job] = deque()
         self._deaths: int | None = 0  # None once a worker has shown that it works
         self._pool = [self._start() for _ in range(workers)]
         for worker in self._pool:  # after all have started: they load PyTorch side by side
-            self._send(worker, self._evaluator)
+            self._send(worker, self._first)
 
     def _start(self) -> _Worker:
         ours, theirs = socket.socketpair()
@@ -68,7 +73,7 @@ class ProcessExecutor(Executor):
         return _Worker(process, Connection(ours.detach()))
 
     @staticmethod
-    def _send(worker: _Worker, message: Evaluator | Job) -> None:
+    def _send(worker: _Worker, message: Any) -> None:
         with contextlib.suppress(OSError):  # that it is dead shows in `wait`
             worker.connection.send(message)
 
@@ -80,37 +85,60 @@ class ProcessExecutor(Executor):
     def _hand_out(self) -> None:
         for worker in self._pool:
             if self._jobs and worker.job is None:
-                worker.job, worker.started = self._jobs.popleft(), time.perf_counter()
+                worker.job, worker.started = self._jobs.popleft(), math.inf
                 self._send(worker, worker.job)
 
     def wait(self) -> Event:
         """The next event of any worker."""
-        busy = {worker.connection: worker for worker in self._pool if worker.job is not None}
-        worker = busy[wait(list(busy))[0]]  # type: ignore[index]
-        assert worker.job is not None
-        try:
-            event: Event = worker.connection.recv()
-            self._deaths = None
-        except (EOFError, OSError):
-            event = Failed(worker.job.key, self._replace(worker), time.perf_counter() - worker.started)
+        event: Event | Started | None = None
+        while event is None or isinstance(event, Started):
+            busy = {worker.connection: worker for worker in self._pool if worker.job is not None}
+            first = min(busy.values(), key=lambda worker: worker.started)
+            left = first.started + self._timeout_s - time.perf_counter()
+            ready = wait(list(busy), None if left > 1e6 else max(0.0, left))  # poll() takes no more than 24 days
+            worker = busy[ready[0]] if ready else first  # type: ignore[index]
+            event = self._receive(worker) if ready else self._give_up(worker)
         if isinstance(event, (Finished, Failed)):
             worker.job = None
             self._hand_out()
         return event
 
-    def _replace(self, worker: _Worker) -> str:
-        """Start another in its place; the reason why it is gone."""
+    def _receive(self, worker: _Worker) -> Event | Started:
+        assert worker.job is not None
+        try:
+            event: Event | Started = worker.connection.recv()
+        except (EOFError, OSError):
+            seconds = max(0.0, time.perf_counter() - worker.started)
+            return Failed(worker.job.key, self._why_it_died(worker), seconds, again=True)
+        self._deaths = None
+        if isinstance(event, Started):
+            worker.started = time.perf_counter()
+        return event
+
+    def _give_up(self, worker: _Worker) -> Failed:
+        """Kill a worker whose job hangs."""
+        assert worker.job is not None
+        worker.process.kill()
+        worker.process.wait()
+        self._replace(worker)
+        return too_slow(worker.job.key, self._timeout_s, time.perf_counter() - worker.started)
+
+    def _why_it_died(self, worker: _Worker) -> str:
+        """Replace a worker that is gone; the reason why it is."""
         code = worker.process.wait()
-        worker.connection.close()
         if self._deaths is not None:
             self._deaths += 1
             if self._deaths >= _MAX_DEATHS_AT_START:
                 raise WorkersCannotStart(f"worker processes die at their start (exit code {code}); see {self._log}")
-        fresh = self._pool[self._pool.index(worker)] = self._start()
-        self._send(fresh, self._evaluator)
+        self._replace(worker)
         how = f"killed by signal {-code}" if code < 0 else f"exit code {code}"
         hint = " (out of memory?)" if code == -9 else ""
         return f"the worker process died: {how}{hint}" + (f"; see {self._log}" if self._log else "")
+
+    def _replace(self, worker: _Worker) -> None:
+        worker.connection.close()
+        fresh = self._pool[self._pool.index(worker)] = self._start()
+        self._send(fresh, self._first)
 
     def close(self) -> None:
         """Kill all workers."""

@@ -14,13 +14,15 @@ def main() -> None:
 
     import torch
 
-    from nas.executors.base import run_job
+    from nas.executors.base import Started, run_job
 
     torch.set_num_threads(1)
     try:
-        evaluator = connection.recv()
+        evaluator, timeout_s = connection.recv()
         while True:
-            for event in run_job(evaluator, connection.recv()):
+            job = connection.recv()
+            connection.send(Started(job.key))
+            for event in run_job(evaluator, job, timeout_s):
                 connection.send(event)
     except (EOFError, OSError):
         return
