@@ -10,18 +10,25 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from evaluators import Evaluator, ProxyTraining, Recipe, load_images
+import searchers
+from evaluators import Evaluator, ProxyTraining
 from latency import Predictor, dump_table, load_table
 from nas import run_folder, session
+from nas.architectures import resolve
+from nas.constraints import KNOWN_BEFORE_TRAINING
+from nas.evaluation import default_workers, fit_space, make_evaluator, refuse_changed
 from nas.known import Known
 from nas.latency_tables import find_table
 from nas.loop import State
+from nas.objective import objectives
 from nas.result import Interrupted, SearchResult
 from nas.run_folder import RunFolder
 from nas.runs import default_path
+from nas.session import Request
 from nas.settings import Settings
-from search_space import InputError, SearchSpace, load_space
+from search_space import Architecture, InputError, SearchSpace, load_space
 from search_space.errors import did_you_mean
+from search_space.space import Genotype
 from search_space.space_file import at_resolutions
 
 OnChange = Callable[[State], None]
@@ -34,6 +41,7 @@ def search(
     *,
     out: str | os.PathLike[str] | None = None,
     constraints: Iterable[str] = (),
+    start: Iterable[str | os.PathLike[str] | Architecture] = (),
     resolutions: Sequence[int] | None = None,
     time_limit_s: float = math.inf,
     on_change: OnChange = lambda state: None,
@@ -43,7 +51,8 @@ def search(
     """Search a space for the best network, by training up to `budget` of them.
 
     `space` is a preset's name, a space file or a `SearchSpace`; `resolutions` (px) stand in for its own; `constraints`
-    are like `"macs<=200M"`; further settings are the fields of `nas.settings.Settings` (`seed`, `searcher`, `data`, …).
+    are like `"macs<=200M"`; `start` are networks of the space to begin with (files, run folders, references or values);
+    further settings are the fields of `nas.settings.Settings` (`seed`, `searcher`, `data`, …).
     `on_change` is called as trials go on, `on_measure` as latencies are measured, before and after them.
     `out` is the run folder, by default `runs/SPACE-DATE-TIME`. Raises `InputError` for a request that cannot be met.
     """
@@ -55,18 +64,24 @@ def search(
     loaded = space if isinstance(space, SearchSpace) else load_space(space)
     if resolutions:
         loaded = at_resolutions(loaded, resolutions)
-    evaluator = _evaluator(chosen)
-    loaded = _fit(loaded, evaluator)
-    _check_objective(chosen, evaluator)
+    evaluator = make_evaluator(chosen)
+    loaded = fit_space(loaded, evaluator)
+    _check_metrics(chosen, evaluator)
     known = _known(chosen, loaded, evaluator, on_measure)
+    genotypes = _start(start, loaded)
     path = default_path(loaded.name) if out is None else Path(out)
     # Workers and device decide about the course of a search, so that they must not depend on where it is resumed.
     workers = chosen.workers or min(chosen.budget, default_workers(evaluator))
-    chosen = dataclasses.replace(chosen, workers=workers, device=str(evaluator.device))
+    device = str(evaluator.device) if isinstance(evaluator, ProxyTraining) else chosen.device
+    chosen = dataclasses.replace(chosen, workers=workers, device=device)
+    request = Request(chosen, loaded, evaluator, known, genotypes)
+    _refuse_start_beyond_limits(request)
     table = dump_table(known.predictor.table) if known.predictor is not None else ""
-    folder = RunFolder.create(path, chosen, loaded, evaluator.describe(), table)
+    folder = RunFolder.create(
+        path, chosen, loaded, evaluator.describe(), table, [loaded.params(genotype) for genotype in genotypes]
+    )
     try:
-        return session.run(folder, chosen, loaded, evaluator, known, time_limit_s, on_change, on_measure)
+        return session.run(folder, request, time_limit_s, on_change, on_measure)
     except KeyboardInterrupt:
         raise Interrupted(path) from None
     finally:
@@ -88,16 +103,10 @@ def resume(
     settings, space, plain = folder.read()
     folder.lock()
     try:
-        recorded = plain["evaluator"]
-        if recorded.get("evaluator") != "proxy":
-            remedy = "restore the file"
-            raise InputError("the run must have been made by proxy training", where=str(folder.run_file), remedy=remedy)
-        evaluator = _evaluator(settings, recorded["recipe"])
-        _check_objective(settings, evaluator)
-        now = evaluator.describe()
-        if now["data"] != recorded["data"]:
-            rule = "the data must be those the run began with"
-            raise InputError(rule, settings.data, where=str(folder.run_file), remedy="restore them, or start a new run")
+        recorded, where = plain["evaluator"], str(folder.run_file)
+        evaluator = make_evaluator(settings, recorded)
+        _check_metrics(settings, evaluator)
+        refuse_changed(evaluator, recorded, settings, where)
         for name, version in run_folder.versions().items():
             if plain["versions"].get(name) != version:
                 was = plain["versions"].get(name)
@@ -107,59 +116,69 @@ def resume(
             folder.check_latency(plain)
             predictor = Predictor(load_table(folder.latency_file), interpolate=settings.interpolate)
         known = Known(predictor, interpolate=settings.interpolate)
-        return session.run(folder, settings, space, evaluator, known, time_limit_s, on_change, on_measure)
+        genotypes = tuple(space.genotype(params) for params in plain.get("start", []))
+        request = Request(settings, space, evaluator, known, genotypes)
+        return session.run(folder, request, time_limit_s, on_change, on_measure)
     except KeyboardInterrupt:
         raise Interrupted(folder.path) from None
     finally:
         folder.unlock()
 
 
-def _evaluator(settings: Settings, recipe: dict[str, Any] | None = None) -> ProxyTraining:
-    data = load_images(settings.data, root=settings.data_root)
-    try:
-        chosen = Recipe(**recipe) if recipe is not None else None
-    except TypeError as error:
-        raise InputError(f"the recorded recipe cannot be read: {error}", remedy="start a new run") from None
-    return ProxyTraining(data, chosen, device=settings.device)
-
-
-def _known(settings: Settings, space: SearchSpace, evaluator: ProxyTraining, on_measure: OnProgress) -> Known:
+def _known(settings: Settings, space: SearchSpace, evaluator: Evaluator, on_measure: OnProgress) -> Known:
     """What can be said before training, once it is sure that the request can be met."""
     predictor = None
     if settings.latency:
-        device = evaluator.device.type if evaluator.device.type == "cuda" else "cpu"
-        table, _ = find_table(settings.latency, space, device=device, on_build=on_measure)
+        on_cuda = isinstance(evaluator, ProxyTraining) and evaluator.device.type == "cuda"
+        table, _ = find_table(settings.latency, space, device="cuda" if on_cuda else "cpu", on_build=on_measure)
         predictor = Predictor(table, interpolate=settings.interpolate)
     known = Known(predictor, interpolate=settings.interpolate)
-    known.refuse_unreachable(space, settings.parsed_constraints(), settings.parsed_target())
+    names = settings.objective.split(",")
+    known.refuse_unreachable(space, settings.parsed_constraints(), settings.parsed_target(), names)
     return known
 
 
-def _fit(space: SearchSpace, evaluator: ProxyTraining) -> SearchSpace:
-    """The space for the user's own classes, unless it says for how many itself."""
-    classes = evaluator.data.num_classes
-    if "num_classes" not in space.constants:
-        space = space.with_constants(num_classes=classes)
-    if space.constants["num_classes"] < classes:
-        rule = f"num_classes of the space must be at least that of the data, {classes}"
-        raise InputError(rule, space.constants["num_classes"], where=space.name, remedy="raise it, or leave it out")
-    if space.constants.get("input_channels", 3) not in (1, 3):
-        rule = "input_channels must be 1 or 3 for images"
-        raise InputError(rule, space.constants["input_channels"], where=space.name, remedy="change it, or leave it out")
-    return space
-
-
-def _check_objective(settings: Settings, evaluator: Evaluator) -> None:
-    if settings.objective not in evaluator.directions:
-        remedy = did_you_mean(settings.objective, evaluator.directions)
-        raise InputError("--objective must be a metric of the evaluator", settings.objective, remedy=remedy)
-    if settings.target and evaluator.directions[settings.objective] != "maximize":
+def _check_metrics(settings: Settings, evaluator: Evaluator) -> None:
+    """Raise `InputError` for objectives and limits on what nobody will ever know, or that can never be kept."""
+    learned = evaluator.directions
+    wanted = objectives(settings.objective, learned)
+    constraints = settings.parsed_constraints()
+    for constraint in constraints:
+        if constraint.metric not in learned and constraint.metric not in KNOWN_BEFORE_TRAINING:
+            remedy = did_you_mean(constraint.metric, [*learned, *KNOWN_BEFORE_TRAINING])
+            raise InputError("--constraint must be on a metric that is known", constraint.metric, remedy=remedy)
+        if constraint.metric == "accuracy" and constraint.bound > 1:
+            raise InputError("accuracy is a share of images, from 0 to 1", str(constraint), where="--constraint")
+    if all(objective.known for objective in wanted) and not any(one.metric in learned for one in constraints):
+        rule = "an objective or a constraint must be something that has to be evaluated"
+        remedy = f"add one of {', '.join(learned)}, as in --constraint accuracy>=0.9"
+        raise InputError(rule, settings.objective, where="--objective", remedy=remedy)
+    if settings.target and wanted[0].direction != "maximize":
         rule = "--target needs an objective of which more is better"
         raise InputError(rule, settings.objective, remedy="use --objective accuracy")
 
 
-def default_workers(evaluator: ProxyTraining) -> int:
-    """One worker for each processor this process may use, each training with one thread; one on a GPU."""
-    if evaluator.device.type != "cpu":
-        return 1
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def _start(start: Iterable[str | os.PathLike[str] | Architecture], space: SearchSpace) -> tuple[Genotype, ...]:
+    """The genotypes of the networks to begin with, each once; their classes become those of the space."""
+    found: dict[str, Genotype] = {}
+    for one in [start] if isinstance(start, (str, os.PathLike, Architecture)) else start:
+        architecture = one if isinstance(one, Architecture) else resolve(str(one))
+        fitting = architecture.replace(num_classes=space.all_constants()["num_classes"])
+        found.setdefault(fitting.arch_id, space.encode(fitting))
+    return tuple(found.values())
+
+
+def _refuse_start_beyond_limits(request: Request) -> None:
+    crosses = getattr(searchers.SEARCHERS.get(request.settings.searcher), "crosses_limits", False)
+    problem = request.problem()
+    for genotype in () if crosses else request.start:
+        architecture = request.space.decode(genotype)
+        broken = [
+            constraint
+            for constraint in request.settings.parsed_constraints()
+            if constraint.metric in request.known.names and constraint.excess(problem.known(architecture)) > 0
+        ]
+        if broken:
+            value = f"{broken[0].metric}={problem.known(architecture)[broken[0].metric]:.6g}"
+            remedy = "leave it out, or use --searcher netadapt to cut it down"
+            raise InputError(f"a network of --start must satisfy {broken[0]}", value, where="--start", remedy=remedy)

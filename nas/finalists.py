@@ -13,7 +13,7 @@ from latency.measure import OnProgress, Whole, measure
 from latency.runtimes import same_here
 from latency.table import MAPE_OF_DOUBT_PERCENT
 from nas.constraints import LATENCY, Constraint, violated
-from nas.loop import Best
+from nas.scored import Scored
 from nas.target import REWARD, Target
 from search_space import Architecture, InputError
 
@@ -27,7 +27,7 @@ _ROUNDS = 5
 class Finalist:
     """A candidate with its measured latency."""
 
-    best: Best
+    best: Scored
     times: Times
     broken: tuple[Constraint, ...]
     """Constraints that do not hold with the measured latency."""
@@ -42,7 +42,7 @@ class Finalist:
 
     def metrics(self) -> dict[str, float]:
         """What was known, with what was measured beside it."""
-        metrics = {**self.best.metrics(), MEASURED: self.measured_ms}
+        metrics = {**self.best.metrics, MEASURED: self.measured_ms}
         return metrics if self.reward is None else {**metrics, f"measured_{REWARD}": self.reward}
 
     def to_dict(self) -> dict[str, Any]:
@@ -82,7 +82,7 @@ def why_not_here(table: LatencyTable) -> str:
 
 
 def retime(
-    ranked: Sequence[Best],
+    ranked: Sequence[Scored],
     count: int,
     table: LatencyTable,
     constraints: Sequence[Constraint],
@@ -104,7 +104,7 @@ def retime(
 
 
 def _time(
-    candidates: Sequence[Best],
+    candidates: Sequence[Scored],
     table: LatencyTable,
     constraints: Sequence[Constraint],
     target: Target | None,
@@ -122,20 +122,20 @@ def _time(
 
 
 def _judge(
-    best: Best, samples_ms: Sequence[float], constraints: Sequence[Constraint], target: Target | None
+    best: Scored, samples_ms: Sequence[float], constraints: Sequence[Constraint], target: Target | None
 ) -> Finalist:
     timed = Finalist(best, Times.of(samples_ms), (), None)
-    metrics = {**best.metrics(), LATENCY: timed.measured_ms}
+    metrics = {**best.metrics, LATENCY: timed.measured_ms}
     reward = None
     if target is not None:
         # The recorded reward is that of the predicted latency.
-        reward = metrics[REWARD] / target.reward(1.0, best.record.cost) * target.reward(1.0, metrics)
+        reward = metrics[REWARD] / target.reward(1.0, best.cost) * target.reward(1.0, metrics)
     return replace(timed, broken=tuple(violated(constraints, metrics)), reward=reward)
 
 
 def latency_bias_percent(finalists: Sequence[Finalist]) -> float:
     """The median of how much too slow they were predicted; below 0 means too fast."""
-    return 100 * float(np.median([one.best.record.cost[LATENCY] / one.measured_ms - 1 for one in finalists]))
+    return 100 * float(np.median([one.best.cost[LATENCY] / one.measured_ms - 1 for one in finalists]))
 
 
 def _samples(networks: Sequence[Architecture], table: LatencyTable, on_progress: OnProgress) -> list[list[float]]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 import numpy as np
 
 from latency import Predictor
-from nas.constraints import COUNTED, LATENCY, Constraint
+from nas.constraints import COUNTED, KNOWN_BEFORE_TRAINING, LATENCY, Constraint
 from nas.target import Target
 from search_space import Architecture, InputError, SearchSpace, count_cost
 from search_space.reach import cost_range
@@ -22,12 +23,17 @@ class Known:
     def __init__(self, predictor: Predictor | None = None, *, interpolate: bool = False) -> None:
         self.predictor = predictor
         self._interpolate = interpolate
+        # Searcher and loop ask for the same networks.
+        self._remembered = functools.lru_cache(maxsize=10_000)(self._metrics)
         self.names: tuple[str, ...] = COUNTED
         if predictor is not None:
             self.names += (LATENCY, INTERPOLATED) if interpolate else (LATENCY,)
 
     def metrics(self, architecture: Architecture) -> dict[str, float]:
         """All of them, for one network."""
+        return dict(self._remembered(architecture))
+
+    def _metrics(self, architecture: Architecture) -> dict[str, float]:
         metrics = count_cost(architecture).metrics()
         if self.predictor is not None:
             metrics[LATENCY] = self.predictor.latency_ms(architecture)
@@ -41,15 +47,24 @@ class Known:
             return self.predictor.reach_ms(space)
         return cost_range(space, metric)
 
-    def refuse_unreachable(self, space: SearchSpace, constraints: Sequence[Constraint], target: Target | None) -> None:
+    def refuse_unreachable(
+        self,
+        space: SearchSpace,
+        constraints: Sequence[Constraint],
+        target: Target | None,
+        objectives: Sequence[str] = (),
+    ) -> None:
         """Raise `InputError` for a bound or goal that no network of the space meets, or that cannot be known."""
         if self.predictor is not None:
             self.predictor.reach_ms(space)  # raises where the table does not cover the space
-        for metric, option in [*((c.metric, "--constraint") for c in constraints), *_metric_of(target)]:
-            if metric not in self.names:
+        wishes = [*((c.metric, "--constraint") for c in constraints), *((name, "--objective") for name in objectives)]
+        for metric, option in [*wishes, *_metric_of(target)]:
+            if metric in KNOWN_BEFORE_TRAINING and metric not in self.names:
                 rule = f"{metric} needs a latency table"
                 raise InputError(rule, where=option, remedy="add --latency FILE, or --latency auto to build one")
         for constraint in constraints:
+            if constraint.metric not in self.names:
+                continue  # only training tells
             if constraint.metric in COUNTED and self._is_met_by_chance(space, constraint):
                 continue  # counting the range takes seconds
             least, greatest = self.reach(space, constraint.metric)

@@ -7,41 +7,30 @@ request and its seed, and a search taken up again replays its record and goes on
 
 from __future__ import annotations
 
+import hashlib
 import math
 import time
+import warnings
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import optuna
 from optuna.samplers import BaseSampler
-from optuna.trial import TrialState, create_trial
+from optuna.trial import Trial, TrialState, create_trial
 
-from evaluators import Direction
 from nas.constraints import Constraint, violated
 from nas.executors import Executor, Failed, Finished, Job
-from nas.known import Known
 from nas.record import TrialLog, TrialRecord
+from nas.scored import Ranking, Scored
 from nas.target import REWARD, Target
-from search_space import Architecture, InputError, SearchSpace
+from search_space import Architecture, InputError
+from search_space.errors import WorkFailed
 from search_space.space import Params
-from searchers import distributions
+from searchers import NothingNew, Problem, Scores, SpaceSampler, distributions
 
 MAX_REJECTED = 2_000
 """So many proposals in a row may be turned down before the sampler counts as having nothing new to say."""
-
-
-@dataclass(frozen=True)
-class Best:
-    """A network that was scored, as the best so far is."""
-
-    architecture: Architecture
-    record: TrialRecord
-    number: int
-
-    def metrics(self) -> dict[str, float]:
-        """What training gave and what was known before."""
-        return {**self.record.metrics, **self.record.cost}
 
 
 @dataclass
@@ -50,12 +39,19 @@ class State:
 
     budget: int
     counts: Counter[str] = field(default_factory=Counter)
-    """Trials `complete` and `failed`; proposals `infeasible` and `duplicate`."""
-    best: Best | None = None
+    """Trials `complete` and `failed`; of those complete, `again` were further looks at a network; proposals
+    `infeasible` and `duplicate`."""
+    front: list[Scored] = field(default_factory=list)
+    """The best network so far; with several objectives, the Pareto front, in order of the first objective."""
     replayed: int = 0
     """Trials taken from the record of an earlier session."""
     training_seconds: float = 0.0
     """Time spent inside evaluations, summed over workers."""
+
+    @property
+    def best(self) -> Scored | None:
+        """The best network so far; with several objectives, by the first."""
+        return self.front[0] if self.front else None
 
     @property
     def done(self) -> int:
@@ -67,60 +63,69 @@ class State:
 class _Pending:
     """A trial between its proposal and its telling."""
 
-    ask: int
+    number: int
+    """Of the in-memory study, in which proposals that were turned down have numbers, too."""
     architecture: Architecture
     params: Params
     cost: dict[str, float]
     rejected: Counter[str]
+    look: int
+    trial: Trial | None = None
+    """None for a trial of the record that was not asked for again."""
     record: TrialRecord | None = None
     replayed: bool = False
 
 
 class SearchLoop:
-    """One search. `run` returns why it ended: `budget`, `exhausted` or `time limit`."""
+    """One search. `run` returns why it ended: `budget`, `exhausted` or `time limit`.
+
+    `log` takes finished trials, if they are to be kept; `recorded` are those of an earlier session.
+    """
 
     def __init__(
         self,
-        space: SearchSpace,
+        problem: Problem,
         sampler: BaseSampler,
         executor: Executor,
-        log: TrialLog,
+        log: TrialLog | None,
         *,
         budget: int,
         seed: int,
-        objective: str,
-        direction: Direction,
         constraints: Sequence[Constraint] = (),
-        known: Known | None = None,
         target: Target | None = None,
         recorded: Sequence[TrialRecord] = (),
         window: int = 1,
         on_change: Callable[[State], None] = lambda state: None,
     ) -> None:
         self.state = State(budget)
-        self._space = space
+        self.ranking = Ranking(problem.objectives, constraints)
+        self._problem = problem
+        self._space = problem.space
+        self._sampler = sampler
         self._executor = executor
         self._log = log
         self._seed = seed
-        self._objective = objective
         self._target = target
-        self._score = objective if target is None else REWARD
-        self._sign = 1 if direction == "maximize" else -1
         self._constraints = constraints
-        self._measure = known or Known()
-        self._complete: list[Best] = []
+        self._scored: dict[str, Scored] = {}
         self._recorded = deque(recorded)
         self._window = window
         self._on_change = on_change
-        self._distributions = distributions(space)
-        self._study = optuna.create_study(direction=direction, sampler=sampler)
+        self._distributions = distributions(self._space)
+        directions = [objective.direction for objective in problem.objectives]
+        self._study = optuna.create_study(directions=directions, sampler=sampler)
+        self._start = len(problem.start)
+        for genotype in problem.start:
+            self._study.enqueue_trial(self._space.params(genotype))
         self._asks = 0
         self._started = 0
         self._rejected: Counter[str] = Counter()
-        self._known: set[str] = set()  # arch_ids of trials
+        self._looks: Counter[str] = Counter()  # arch_id -> trials, those under way included
         self._infeasible: set[str] = set()
+        # Our samplers are functions of the history; others may have a state that only asking again brings back.
+        self._ask_again = not isinstance(sampler, SpaceSampler)
         # Exact sizes are worth counting only where a search could come near them.
-        self._size = space.size if space.num_genotypes <= 1_000_000 else math.inf
+        self._size = self._space.size if self._space.num_genotypes <= 1_000_000 else math.inf
         self._pending: deque[_Pending] = deque()
         self._exhausted = False
 
@@ -136,54 +141,108 @@ class SearchLoop:
             return "budget"
         return "exhausted" if self._exhausted else "time limit"
 
-    def ranked(self) -> list[Best]:
-        """All networks that were scored, the best first."""
-        return sorted(self._complete, key=lambda ended: self._key(ended.record), reverse=True)
+    def ranked(self) -> list[Scored]:
+        """All networks that were scored and keep the limits, the best first."""
+        return self.ranking.order(self._scored.values(), self._beliefs())
+
+    def scored(self) -> list[Scored]:
+        """All networks that were scored, those that break a limit among them, in order of their first trial."""
+        return list(self._scored.values())
 
     # Proposing.
 
     def _fill(self, deadline: float) -> None:
         while len(self._pending) < self._window and self._started < self.state.budget and not self._exhausted:
-            if self._recorded:
+            if self._recorded and not self._ask_again and self._started >= self._start:
                 pending = self._replay(self._recorded.popleft())
-            elif time.monotonic() >= deadline:
+            elif not self._recorded and time.monotonic() >= deadline:
                 return
             else:
                 proposal = self._propose()
+                if self._recorded and (proposal is None or proposal.params != self._recorded[0].params):
+                    self._stop_asking_again(proposal)
+                    continue
                 if proposal is None:
                     self._exhausted = True
                     return
                 pending = proposal
-                self._executor.submit(Job(pending.ask, pending.architecture, self._seed))
+                if self._recorded:
+                    pending.record, pending.replayed = self._recorded.popleft(), True
+                    self.state.replayed += 1
+                else:
+                    seed = look_seed(self._seed, pending.look)
+                    self._executor.submit(Job(pending.number, pending.architecture, seed))
             self._started += 1
-            self._known.add(pending.architecture.arch_id)
+            self._looks[pending.architecture.arch_id] += 1
             self._pending.append(pending)
 
     def _propose(self) -> _Pending | None:
-        """The next proposal that is new and feasible; None if there is none among the next `MAX_REJECTED`."""
+        """The next proposal that is to be evaluated; None if there is none among the next `MAX_REJECTED`."""
         for _ in range(MAX_REJECTED):
-            trial = self._study.ask(self._distributions)
-            self._asks += 1
+            trial = self._ask()
+            if trial is None:
+                return None
             architecture = self._space.decode(self._space.genotype(trial.params))
-            if architecture.arch_id in self._known:
-                kind = "duplicate"
-            elif architecture.arch_id in self._infeasible:
-                kind = "infeasible"
-            else:
-                cost = self._measure.metrics(architecture)
-                if not violated(self._constraints, cost):
-                    rejected, self._rejected = self._rejected, Counter()
-                    return _Pending(trial.number, architecture, trial.params, cost, rejected)
-                kind = "infeasible"
-                self._infeasible.add(architecture.arch_id)
-            self._study.tell(trial, state=TrialState.FAIL)
-            self._rejected[kind] += 1
-            self.state.counts[kind] += 1
-            if len(self._known) + len(self._infeasible) >= self._size:
+            kind, cost = self._judge(architecture)
+            if not kind:
+                rejected, self._rejected = self._rejected, Counter()
+                look = self._looks[architecture.arch_id]
+                return _Pending(trial.number, architecture, trial.params, cost, rejected, look, trial)
+            self._turn_down(trial, kind, cost)
+            if len(self._looks) + len(self._infeasible) >= self._size:
                 return None
             if sum(self._rejected.values()) % 50 == 0:
                 self._on_change(self.state)
         return None
+
+    def _ask(self) -> Trial | None:
+        """Ask the sampler; None if it says that it has nothing new."""
+        self._asks += 1
+        try:
+            return self._study.ask(self._distributions)
+        except NothingNew:
+            self._study.tell(self._asks - 1, state=TrialState.FAIL)
+            return None
+        except Exception as error:
+            if isinstance(self._sampler, SpaceSampler):
+                raise
+            name = type(self._sampler).__name__
+            raise WorkFailed(f"the searcher {name} failed: {type(error).__name__}: {error}") from error
+
+    def _judge(self, architecture: Architecture) -> tuple[str, dict[str, float]]:
+        """Why a proposal is to be turned down, empty if it is not; and what is known of it."""
+        arch_id = architecture.arch_id
+        if self._looks[arch_id]:
+            again = self._problem.noisy and isinstance(self._sampler, SpaceSampler) and self._sampler.looks_again
+            if not again or arch_id not in self._scored:
+                return "duplicate", {}
+        cost = dict(self._problem.known(architecture))
+        crosses = isinstance(self._sampler, SpaceSampler) and self._sampler.crosses_limits
+        if not crosses and violated(self._known_constraints(), cost):
+            self._infeasible.add(arch_id)
+            return "infeasible", cost
+        return "", cost
+
+    def _known_constraints(self) -> list[Constraint]:
+        return [constraint for constraint in self._constraints if str(constraint) not in self._problem.learned_limits]
+
+    def _turn_down(self, trial: Trial, kind: str, cost: dict[str, float]) -> None:
+        """Optuna's samplers learn from networks that are not allowed, which cost no budget; nothing else is told.
+
+        They want a value, too; it is what is known, or the median of what was seen: the limits are what counts.
+        """
+        self._rejected[kind] += 1
+        self.state.counts[kind] += 1
+        if kind != "infeasible" or isinstance(self._sampler, SpaceSampler) or not self._scored:
+            self._study.tell(trial, state=TrialState.FAIL)
+            return
+        seen = sorted(self._scored.values(), key=self.ranking.scores)
+        metrics = {**seen[len(seen) // 2].metrics, **cost}
+        for constraint in self._constraints:
+            trial.set_constraint(str(constraint), constraint.excess(metrics))
+        self._study.tell(trial, self._values(metrics))
+
+    # Replaying.
 
     def _replay(self, record: TrialRecord) -> _Pending:
         """A trial of the record, as if it had just been proposed. Samplers see proposals turned down as failed."""
@@ -194,15 +253,26 @@ class SearchLoop:
         while self._asks < record.ask:
             self._study.add_trial(create_trial(state=TrialState.FAIL))
             self._asks += 1
-        self._study.add_trial(
-            create_trial(state=TrialState.RUNNING, params=dict(record.params), distributions=self._distributions)
-        )
+        trial = create_trial(state=TrialState.RUNNING, params=dict(record.params), distributions=self._distributions)
+        if not record.failed:
+            for constraint in self._constraints:
+                trial.set_constraint(str(constraint), constraint.excess({**record.metrics, **record.cost}))
+        self._study.add_trial(trial)
         self._asks += 1
         self.state.counts.update(record.rejected)
         self.state.replayed += 1
-        return _Pending(
-            record.ask, architecture, record.params, dict(record.cost), Counter(record.rejected), record, replayed=True
-        )
+        look = self._looks[architecture.arch_id]
+        cost, rejected = dict(record.cost), Counter(record.rejected)
+        return _Pending(self._asks - 1, architecture, record.params, cost, rejected, look, record=record, replayed=True)
+
+    def _stop_asking_again(self, proposal: _Pending | None) -> None:
+        """The sampler does not propose again what it did when the record was made: take the rest as it is."""
+        name = type(self._sampler).__name__
+        rule = f"{name} does not propose again what it did before; the search goes on from its record all the same"
+        warnings.warn(rule, stacklevel=2)
+        self._ask_again, self._start = False, 0
+        if proposal is not None:
+            self._study.tell(proposal.number, state=TrialState.FAIL)
 
     # Evaluating.
 
@@ -211,7 +281,7 @@ class SearchLoop:
         while self._pending[0].record is None:
             event = self._executor.wait()
             if isinstance(event, (Finished, Failed)):
-                pending = next(pending for pending in self._pending if pending.ask == event.key)
+                pending = next(pending for pending in self._pending if pending.number == event.key)
                 pending.record = self._outcome(pending, event)
             self._on_change(self.state)
 
@@ -222,14 +292,15 @@ class SearchLoop:
             if not math.isfinite(value):
                 reason = f"the evaluator returned {name} = {value}"
         if self._target is not None and not reason:
-            metrics = {**metrics, REWARD: self._target.reward(metrics[self._objective], pending.cost)}
+            metrics = {**metrics, REWARD: self._target.reward(metrics[self._target.objective], pending.cost)}
         return TrialRecord(
-            ask=pending.ask,
+            ask=pending.number,
             params=pending.params,
             arch_id=pending.architecture.arch_id,
             cost=pending.cost,
             metrics={} if reason else metrics,
             seconds=event.seconds,
+            look=pending.look,
             rejected=pending.rejected,
             reason=reason,
         )
@@ -239,22 +310,50 @@ class SearchLoop:
     def _tell(self, pending: _Pending) -> None:
         record = pending.record
         assert record is not None
-        if not pending.replayed:
-            self._log.append(record)
+        metrics = {**record.metrics, **record.cost}
+        excess = {} if record.failed else {str(one): one.excess(metrics) for one in self._constraints}
+        if not pending.replayed and self._log is not None:
+            self._log.append(record, None if record.failed else self._values(metrics), excess)
         self.state.training_seconds += record.seconds
         if record.failed:
-            self._study.tell(record.ask, state=TrialState.FAIL)
+            self._study.tell(pending.number, state=TrialState.FAIL)
             self.state.counts["failed"] += 1
         else:
-            self._study.tell(record.ask, record.metrics[self._score])
+            if pending.trial is not None:
+                for name, value in excess.items():
+                    pending.trial.set_constraint(name, value)
+            self._study.tell(pending.number, self._values(metrics))
             self.state.counts["complete"] += 1
-            ended = Best(pending.architecture, record, self.state.done - 1)
-            self._complete.append(ended)
-            if self.state.best is None or self._key(record) > self._key(self.state.best.record):
-                self.state.best = ended
+            self._rank(pending.architecture, record)
         self._on_change(self.state)
 
-    def _key(self, record: TrialRecord) -> tuple[float, float, float]:
-        """What the better network has more of: the objective; among equals, the lower loss, then the fewer macs."""
-        score = self._sign * record.metrics[self._score]
-        return (score, -record.metrics.get("loss", 0.0), -record.cost["macs"])
+    def _values(self, metrics: Mapping[str, float]) -> list[float]:
+        return [metrics[objective.metric] for objective in self._problem.objectives]
+
+    def _rank(self, architecture: Architecture, record: TrialRecord) -> None:
+        """Take in a scored trial, and see whether it changes what is best."""
+        arch_id = architecture.arch_id
+        if arch_id in self._scored:
+            self.state.counts["again"] += 1
+            self._scored[arch_id].look(record)
+        else:
+            self._scored[arch_id] = Scored(architecture, self.state.done - 1, record)
+        scored, front = self._scored[arch_id], self.state.front
+        believed = self._beliefs()
+        if believed is not None or scored.looks > 1:
+            self.state.front = self.ranking.front(self._scored.values(), believed)
+        elif self.ranking.keeps_limits(scored):
+            self.state.front = self.ranking.front([*front, scored])
+
+    def _beliefs(self) -> Mapping[str, Scores] | None:
+        """What the searcher believes of the scores, if it has better estimates than their means."""
+        if not isinstance(self._sampler, SpaceSampler) or not self._scored:
+            return None
+        return self._sampler.believed(self._study)
+
+
+def look_seed(seed: int, look: int) -> int:
+    """The seed of a network's evaluation: the run's own for the first look, others for further ones."""
+    if look == 0:
+        return seed
+    return int.from_bytes(hashlib.sha256(f"{seed}/look {look}".encode()).digest()[:8], "big") >> 1

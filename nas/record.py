@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,8 @@ class TrialRecord:
     cost: Mapping[str, float]
     metrics: Mapping[str, float]
     seconds: float
+    look: int = 0
+    """How often the network had been looked at before."""
     rejected: Mapping[str, int] = field(default_factory=dict)
     """Proposals turned down since the previous trial, by kind: `duplicate`, `infeasible`."""
     reason: str = ""
@@ -59,9 +61,8 @@ class TrialLog:
     """Appends trials to the journal and reads them back."""
 
     def __init__(
-        self, path: Path, direction: Direction, objective: str, distributions: Mapping[str, BaseDistribution]
+        self, path: Path, directions: Sequence[Direction], distributions: Mapping[str, BaseDistribution]
     ) -> None:
-        self._objective = objective
         self._distributions = dict(distributions)
         self._path = path
         if path.exists():
@@ -71,31 +72,36 @@ class TrialLog:
             if STUDY_NAME in optuna.get_all_study_names(storage):
                 self._study = optuna.load_study(study_name=STUDY_NAME, storage=storage)
             else:
-                self._study = optuna.create_study(storage=storage, study_name=STUDY_NAME, direction=direction)
+                self._study = optuna.create_study(storage=storage, study_name=STUDY_NAME, directions=directions)
         except Exception as error:  # whatever Optuna meets in a file that somebody has edited
             raise _unreadable(path, error) from None
 
-    def append(self, record: TrialRecord) -> None:
-        """Add a finished trial; it is on the disk when this returns."""
+    def append(self, record: TrialRecord, values: Sequence[float] | None, excess: Mapping[str, float]) -> None:
+        """Add a finished trial; it is on the disk when this returns.
+
+        `values` are those of the objectives, None for a failed trial; `excess` over each limit is at most 0 if kept.
+        """
         attributes: dict[str, Any] = {
             "arch_id": record.arch_id,
             **record.cost,
             **record.metrics,
             "seconds": round(record.seconds, 3),
             "ask": record.ask,
+            "look": record.look,
             "rejected": dict(record.rejected),
         }
         if record.failed:
             attributes["reason"] = record.reason
-        self._study.add_trial(
-            create_trial(
-                state=TrialState.FAIL if record.failed else TrialState.COMPLETE,
-                value=None if record.failed else record.metrics[self._objective],
-                params=dict(record.params),
-                distributions=self._distributions,
-                user_attrs=attributes,
-            )
+        trial = create_trial(
+            state=TrialState.FAIL if record.failed else TrialState.COMPLETE,
+            values=values,
+            params=dict(record.params),
+            distributions=self._distributions,
+            user_attrs=attributes,
         )
+        for name, value in excess.items():
+            trial.set_constraint(name, value)
+        self._study.add_trial(trial)
 
     def read(self, cost_names: tuple[str, ...]) -> list[TrialRecord]:
         """All finished trials, in order."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,8 @@ class SearchResult:
     best: BestNetwork | None
     """None if every trial failed, or every finalist breaks a constraint when measured."""
     counts: dict[str, int]
-    """`complete`, `failed`, `pruned` trials; `infeasible`, `duplicate` proposals."""
+    """`complete` trials, of which `again` were further looks at a network; `failed`, `pruned` ones; proposals
+    `infeasible` and `duplicate`."""
     stopped_by: str
     """`budget`, `exhausted` (nothing new was proposed any more) or `time limit`."""
     wall_time_s: float
@@ -42,18 +44,27 @@ class SearchResult:
     """The candidates that were timed on the device, the winner first."""
     finalists_not_timed: str = ""
     """Why they were not, if they were to be."""
+    front: tuple[BestNetwork, ...] = ()
+    """With several objectives, the Pareto front, in order of the first; `best` is its first network."""
+    hypervolume: float | None = None
+    """Of the front, down to the reference point."""
+    reference_point: Mapping[str, float] = field(default_factory=dict)
+    """The worst value of each objective that was seen."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data of `summary.json` and `nas search --json`."""
         return {
             "run": str(self.run),
-            "best": self.best and {"arch_id": self.best.architecture.arch_id, "metrics": self.best.metrics},
+            "best": self.best and self.best.to_dict(),
             "counts": self.counts,
             "stopped_by": self.stopped_by,
             "wall_time_s": round(self.wall_time_s, 3),
             "training_time_s": round(self.training_time_s, 3),
             "finalists": [finalist.to_dict() for finalist in self.finalists],
             "finalists_not_timed": self.finalists_not_timed,
+            "front": [network.to_dict() for network in self.front],
+            "hypervolume": self.hypervolume,
+            "reference_point": dict(self.reference_point),
         }
 
 
@@ -63,8 +74,15 @@ class BestNetwork:
 
     architecture: Architecture
     metrics: dict[str, float]
+    """Means over looks."""
+    looks: int = 1
+    """How often it was evaluated."""
 
     @property
     def arch_id(self) -> str:
         """Content hash of the architecture."""
         return self.architecture.arch_id
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data."""
+        return {"arch_id": self.arch_id, "looks": self.looks, "metrics": self.metrics}

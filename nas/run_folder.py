@@ -8,7 +8,7 @@ import importlib.metadata
 import json
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,13 @@ from nas.settings import Settings
 from search_space import Architecture, InputError, SearchSpace, dump_architecture
 from search_space.architecture_file import top_level
 from search_space.documents import Document, Row, read_document, to_yaml, write_whole
+from search_space.space import Params
 from search_space.space_file import parse_space
 
 _RUN_KEYS = {
     **dict.fromkeys(("schema_version", "settings", "space", "evaluator", "started", "versions", "host"), True),
     "latency": False,
+    "start": False,
 }
 
 
@@ -41,11 +43,17 @@ class RunFolder:
 
     @classmethod
     def create(
-        cls, path: Path, settings: Settings, space: SearchSpace, evaluator: Mapping[str, Any], latency: str = ""
+        cls,
+        path: Path,
+        settings: Settings,
+        space: SearchSpace,
+        evaluator: Mapping[str, Any],
+        latency: str = "",
+        start: Sequence[Params] = (),
     ) -> RunFolder:
         """Make a new run folder, locked; raises `InputError` if something is there already.
 
-        `latency` is the text of the latency table, if there is one.
+        `latency` is the text of the latency table, if there is one; `start` are the networks to begin with.
         """
         if not space.plain:
             raise InputError("a search needs a space that was loaded from a file or a preset", space.name)
@@ -69,6 +77,8 @@ class RunFolder:
         if latency:
             write_whole(folder.latency_file, latency)
             plain["latency"] = {"sha256": _sha256(folder.latency_file)}
+        if start:
+            plain["start"] = [dict(params) for params in start]
         write_whole(folder.run_file, to_yaml(plain))
         return folder
 

@@ -5,140 +5,240 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
-from evaluators import ProxyTraining
+from evaluators import Evaluator
 from latency.measure import MeasuringFailed
 from latency.runtimes import same_here
 from latency.table import MAPE_OF_DOUBT_PERCENT
-from nas.constraints import Constraint
-from nas.executors import ExecutorOptions, make_executor
+from nas.evaluation import provenance
+from nas.executors import make_executor
 from nas.finalists import MEASURED, Finalist, doubts, latency_bias_percent, retime, why_not_here
 from nas.known import Known
-from nas.loop import Best, SearchLoop, State
+from nas.loop import SearchLoop, State
+from nas.objective import objectives
+from nas.pareto import Hypervolume, write_front
 from nas.record import TrialLog
 from nas.result import BestNetwork, NothingFound, SearchResult
 from nas.run_folder import RunFolder
+from nas.scored import Scored
 from nas.settings import Settings
 from nas.target import REWARD
 from search_space import Architecture, SearchSpace
-from searchers import distributions, make_sampler
+from search_space.space import Genotype
+from searchers import Objective, Problem, distributions, make_sampler
+
+OnMeasure = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Request:
+    """A search request with everything in it resolved."""
+
+    settings: Settings
+    space: SearchSpace
+    evaluator: Evaluator
+    known: Known
+    start: tuple[Genotype, ...] = ()
+
+    def problem(self) -> Problem:
+        """The request as searchers see it."""
+        target, constraints = self.settings.parsed_target(), self.settings.parsed_constraints()
+        before = [constraint for constraint in constraints if constraint.metric in self.known.names]
+
+        def violation(architecture: Architecture) -> float:
+            if not before:
+                return 0.0
+            metrics = self.known.metrics(architecture)
+            return sum(max(0.0, constraint.excess(metrics)) for constraint in before)
+
+        wanted = objectives(self.settings.objective, self.evaluator.directions)
+        return Problem(
+            self.space,
+            wanted if target is None else (Objective(REWARD, "maximize"),),
+            self.known.metrics,
+            violation,
+            tuple(str(constraint) for constraint in constraints if constraint not in before),
+            self.evaluator.noisy,
+            self.start,
+        )
 
 
 def run(
     folder: RunFolder,
-    settings: Settings,
-    space: SearchSpace,
-    evaluator: ProxyTraining,
-    known: Known,
+    request: Request,
     time_limit_s: float,
     on_change: Callable[[State], None],
-    on_measure: Callable[[int, int], None],
+    on_measure: OnMeasure,
 ) -> SearchResult:
     """Search until the end, going on with what the folder has recorded; time the finalists; write the results."""
-    started, earlier = time.monotonic(), folder.earlier_wall_time_s()
-    target, constraints = settings.parsed_target(), settings.parsed_constraints()
-    direction = evaluator.directions[settings.objective]
-    score = settings.objective if target is None else REWARD
-    log = TrialLog(folder.journal, direction, score, distributions(space))
-    recorded = log.read(known.names)
-    table = known.predictor.table if known.predictor is not None else None
-    not_timed = why_not_here(table) if table is not None and settings.finalists else ""
-    for doubt in doubts(table) if table is not None else []:
-        warnings.warn(f"about the latency table {table.name if table else ''}: {doubt}", stacklevel=2)
-    if not_timed:
-        warnings.warn(f"finalists will not be timed: {not_timed}", stacklevel=2)
-    executor = make_executor(settings.executor, evaluator, ExecutorOptions(settings.workers), folder.worker_log)
-    written: Best | None = None
+    return _Session(folder, request, on_change).run(time_limit_s, on_measure)
 
-    def named(best: Best, metrics: Mapping[str, float]) -> Architecture:
-        """A winner as it is written: named after its space, with where it comes from."""
-        provenance = {
-            "arch_id": best.architecture.arch_id,
-            "run": str(folder.path),
-            "trial": best.number,
-            "space": space.name,
-            "data": evaluator.data.name,
-            "proxy_resolution_px": evaluator.recipe.resolution_px,
-            "metrics": dict(metrics),
-        }
-        if table is not None:
-            provenance["latency_conditions"] = table.conditions.to_dict()
-            if MEASURED in metrics:
-                provenance["measured_conditions"] = same_here(table.conditions).to_dict()
-        return best.architecture.replace(name=f"{space.name}-{best.architecture.arch_id}", provenance=provenance)
 
-    def changed(state: State) -> None:
-        nonlocal written
-        if state.best is not written and state.best is not None and state.done >= len(recorded):
-            written = state.best
-            folder.write_best(named(written, written.metrics()))
-        on_change(state)
-
-    loop = SearchLoop(
-        space,
-        make_sampler(settings.searcher, space, settings.seed),
-        executor,
-        log,
-        budget=settings.budget,
-        seed=settings.seed,
-        objective=settings.objective,
-        direction=direction,
-        constraints=constraints,
-        known=known,
-        target=target,
-        recorded=recorded,
-        window=1 if settings.workers == 1 else 2 * settings.workers,
-        on_change=changed,
-    )
-
-    def result(stopped_by: str, finalists: Sequence[Finalist] = ()) -> SearchResult:
-        found, best = None, loop.state.best
-        if finalists:
-            if not finalists[0].broken:
-                best, metrics = finalists[0].best, finalists[0].metrics()
-                found = BestNetwork(named(best, metrics), metrics)
-        elif best is not None:
-            found = BestNetwork(named(best, best.metrics()), best.metrics())
-        counts = {name: loop.state.counts[name] for name in ("complete", "failed", "pruned", "infeasible", "duplicate")}
-        seconds = earlier + time.monotonic() - started
-        return SearchResult(
-            folder.path, found, counts, stopped_by, seconds, loop.state.training_seconds, tuple(finalists), not_timed
+class _Session:
+    def __init__(self, folder: RunFolder, request: Request, on_change: Callable[[State], None]) -> None:
+        self._started, self._earlier_s = time.monotonic(), folder.earlier_wall_time_s()
+        self._folder, self._request, self._on_change = folder, request, on_change
+        self._problem = problem = request.problem()
+        self._constraints = request.settings.parsed_constraints()
+        self._table = request.known.predictor.table if request.known.predictor is not None else None
+        self._not_timed = ""
+        self._written: Scored | None = None
+        settings = request.settings
+        sampler = make_sampler(settings.searcher, problem, settings.seed)
+        directions = [objective.direction for objective in problem.objectives]
+        log = TrialLog(folder.journal, directions, distributions(request.space))
+        self._recorded = log.read(request.known.names)
+        self._executor = make_executor(
+            settings.executor, request.evaluator, settings.executor_options(), folder.worker_log
+        )
+        self._loop = SearchLoop(
+            problem,
+            sampler,
+            self._executor,
+            log,
+            budget=settings.budget,
+            seed=settings.seed,
+            constraints=self._constraints,
+            target=settings.parsed_target(),
+            recorded=self._recorded,
+            window=1 if settings.workers == 1 else 2 * settings.workers,
+            on_change=self._changed,
         )
 
-    try:
-        stopped_by = loop.run(deadline=started + time_limit_s)
-        executor.close()  # before anything is timed
-        finalists: list[Finalist] = []
-        if settings.finalists and table is not None and not not_timed:
-            try:
-                finalists = retime(loop.ranked(), settings.finalists, table, constraints, target, on_measure)
-            except MeasuringFailed as error:  # after all that training, what was found is kept
-                not_timed = str(error)
-                warnings.warn(f"finalists could not be timed, the winner is not verified: {error}", stacklevel=2)
-            bias = latency_bias_percent(finalists) if finalists else 0.0
-            if abs(bias) > MAPE_OF_DOUBT_PERCENT:
-                how = f"{abs(bias):.0f} % too {'slow' if bias > 0 else 'fast'}"
-                warnings.warn(f"the latency table predicts the finalists {how}; try `nas latency check`", stacklevel=2)
-    except KeyboardInterrupt:
-        folder.write_summary(result("interrupted").to_dict())
-        raise
-    finally:
-        executor.close()
-    ended = result(stopped_by, finalists)
-    folder.write_summary(ended.to_dict())
-    if finalists:
-        folder.write_best(ended.best.architecture if ended.best is not None else None)
-    if ended.counts["complete"] + ended.counts["failed"] == 0 and stopped_by == "exhausted":
-        raise _nothing_feasible(space, constraints, known, ended.counts["infeasible"])
-    return ended
+    def run(self, time_limit_s: float, on_measure: OnMeasure) -> SearchResult:
+        try:
+            self._warn_of_the_table()
+            stopped_by = self._loop.run(deadline=self._started + time_limit_s)
+            self._executor.close()  # before anything is timed
+            finalists = self._time_finalists(on_measure)
+        except KeyboardInterrupt:
+            self._write_front()
+            self._folder.write_summary(self._result("interrupted").to_dict())
+            raise
+        finally:
+            self._executor.close()
+        ended = self._result(stopped_by, finalists)
+        self._write_front()
+        self._folder.write_summary(ended.to_dict())
+        if finalists:
+            self._folder.write_best(ended.best.architecture if ended.best is not None else None)
+        elif self._loop.state.best is not None:
+            self._folder.write_best(self._named(self._loop.state.best, self._loop.state.best.metrics))
+        if ended.counts["complete"] + ended.counts["failed"] == 0 and stopped_by == "exhausted":
+            raise self._nothing_feasible()
+        return ended
 
+    # What is written while the search goes on.
 
-def _nothing_feasible(
-    space: SearchSpace, constraints: Sequence[Constraint], known: Known, proposals: int
-) -> NothingFound:
-    rule = f"no network of {space.name} among {proposals:,} proposals satisfies {' and '.join(map(str, constraints))}"
-    ranges = []
-    for metric in dict.fromkeys(constraint.metric for constraint in constraints):
-        least, greatest = known.reach(space, metric)
-        ranges.append(f"{metric} from {least:.4g} to {greatest:.4g}")
-    return NothingFound(rule, where="--constraint", remedy=f"the space reaches {' and '.join(ranges)}")
+    def _changed(self, state: State) -> None:
+        if state.best is not self._written and state.best is not None and state.done >= len(self._recorded):
+            self._written = state.best
+            self._folder.write_best(self._named(state.best, state.best.metrics))
+        self._on_change(state)
+
+    def _named(self, best: Scored, metrics: Mapping[str, float]) -> Architecture:
+        """A network as it is written: named after its space, with where it comes from."""
+        arch_id, space = best.architecture.arch_id, self._request.space.name
+        origin = {
+            "arch_id": arch_id,
+            "run": str(self._folder.path),
+            "trial": best.number,
+            "looks": best.looks,
+            "space": space,
+            **provenance(self._request.evaluator),
+            "metrics": dict(metrics),
+        }
+        if self._table is not None:
+            origin["latency_conditions"] = self._table.conditions.to_dict()
+            if MEASURED in metrics:
+                origin["measured_conditions"] = same_here(self._table.conditions).to_dict()
+        return best.architecture.replace(name=f"{space}-{arch_id}", provenance=origin)
+
+    def _write_front(self) -> None:
+        scored = self._loop.scored()
+        if len(self._problem.objectives) > 1 and scored:
+            front, wanted = self._loop.state.front, self._problem.objectives
+            volume = Hypervolume(self._loop.ranking, wanted, scored)
+            write_front(self._folder.path, front, scored, wanted, volume, lambda one: self._named(one, one.metrics))
+
+    # Finalists.
+
+    def _warn_of_the_table(self) -> None:
+        table = self._table
+        if table is None:
+            return
+        for doubt in doubts(table):
+            warnings.warn(f"about the latency table {table.name}: {doubt}", stacklevel=2)
+        self._not_timed = why_not_here(table) if self._request.settings.finalists else ""
+        if self._not_timed:
+            warnings.warn(f"finalists will not be timed: {self._not_timed}", stacklevel=2)
+
+    def _time_finalists(self, on_measure: OnMeasure) -> list[Finalist]:
+        settings = self._request.settings
+        if not settings.finalists or self._table is None or self._not_timed:
+            return []
+        try:
+            finalists = retime(
+                self._candidates(),
+                settings.finalists,
+                self._table,
+                self._constraints,
+                settings.parsed_target(),
+                on_measure,
+            )
+        except MeasuringFailed as error:  # after all that training, what was found is kept
+            self._not_timed = str(error)
+            warnings.warn(f"finalists could not be timed, the winner is not verified: {error}", stacklevel=2)
+            return []
+        bias = latency_bias_percent(finalists) if finalists else 0.0
+        if abs(bias) > MAPE_OF_DOUBT_PERCENT:
+            how = f"{abs(bias):.0f} % too {'slow' if bias > 0 else 'fast'}"
+            warnings.warn(f"the latency table predicts the finalists {how}; try `nas latency check`", stacklevel=2)
+        return finalists
+
+    def _candidates(self) -> list[Scored]:
+        """Who may be a finalist, the best first; with several objectives, the front alone."""
+        return self._loop.ranked() if len(self._problem.objectives) == 1 else self._loop.state.front
+
+    # Results.
+
+    def _result(self, stopped_by: str, finalists: Sequence[Finalist] = ()) -> SearchResult:
+        state, found = self._loop.state, None
+        if finalists:
+            if not finalists[0].broken:
+                metrics = finalists[0].metrics()
+                found = BestNetwork(self._named(finalists[0].best, metrics), metrics, finalists[0].best.looks)
+        elif state.best is not None:
+            found = BestNetwork(self._named(state.best, state.best.metrics), dict(state.best.metrics), state.best.looks)
+        front: tuple[BestNetwork, ...] = ()
+        hypervolume, reference = None, {}
+        scored = self._loop.scored()
+        if len(self._problem.objectives) > 1 and scored:
+            front = tuple(BestNetwork(one.architecture, dict(one.metrics), one.looks) for one in state.front)
+            volume = Hypervolume(self._loop.ranking, self._problem.objectives, scored)
+            hypervolume, reference = volume.final, volume.reference
+        names = ("complete", "again", "failed", "pruned", "infeasible", "duplicate")
+        return SearchResult(
+            run=self._folder.path,
+            best=found,
+            counts={name: state.counts[name] for name in names},
+            stopped_by=stopped_by,
+            wall_time_s=self._earlier_s + time.monotonic() - self._started,
+            training_time_s=state.training_seconds,
+            finalists=tuple(finalists),
+            finalists_not_timed=self._not_timed,
+            front=front,
+            hypervolume=hypervolume,
+            reference_point=reference,
+        )
+
+    def _nothing_feasible(self) -> NothingFound:
+        space, known = self._request.space, self._request.known
+        wishes = [constraint for constraint in self._constraints if constraint.metric in known.names]
+        rule = f"no network of {space.name} was found that satisfies {' and '.join(map(str, wishes))}"
+        ranges = []
+        for metric in dict.fromkeys(constraint.metric for constraint in wishes):
+            least, greatest = known.reach(space, metric)
+            ranges.append(f"{metric} from {least:.4g} to {greatest:.4g}")
+        return NothingFound(rule, where="--constraint", remedy=f"the space reaches {' and '.join(ranges)}")

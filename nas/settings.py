@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,21 +12,30 @@ from typing import Any
 import searchers
 from evaluators import sources
 from nas.constraints import Constraint, parse_constraint
-from nas.executors import EXECUTORS
+from nas.executors import EXECUTORS, ExecutorOptions
+from nas.objective import parse_names
 from nas.target import DEFAULT_WEIGHT, Target, parse_target
 from search_space import InputError
 from search_space.errors import did_you_mean
 from search_space.rules import Integer, Number
 
 DEFAULT_FINALISTS = 5
-# Runs from before latency tables do not have them.
-_ADDED_LATER = ("latency", "interpolate", "target", "target_weight", "finalists")
+# Runs from earlier versions do not have them.
+_ADDED_LATER = (
+    *("latency", "interpolate", "target", "target_weight", "finalists"),
+    *("evaluator", "gpus_per_trial", "ray_address", "trial_timeout_s", "retries"),
+)
 _NUMBERS = {
     "budget": Integer(1, 10_000_000),
     "seed": Integer(0, 2**63 - 1),
     "workers": Integer(0, 1_024),
     "finalists": Integer(0, 1_000),
+    "retries": Integer(0, 100),
 }
+_TEXTS = (
+    *("searcher", "objective", "evaluator", "data", "data_root", "device"),
+    *("executor", "ray_address", "latency", "target"),
+)
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
@@ -44,6 +54,16 @@ class Settings:
     executor: str = "inline"
     workers: int = 0
     """Evaluations at once; 0 means one for each processor on the CPU, one on a GPU."""
+    evaluator: str = "proxy"
+    """`proxy`, or a benchmark's table as `table:FILE` or `noisy-table:FILE`."""
+    gpus_per_trial: float = 0.0
+    """Ray only: the share of a GPU for each worker."""
+    ray_address: str = ""
+    """Ray only: the cluster; empty means the one at hand, or one of our own."""
+    trial_timeout_s: float | None = None
+    """An evaluation that takes longer is ended; None means no limit."""
+    retries: int = 2
+    """So many times more an evaluation is tried that failed for a reason which may pass."""
     latency: str = ""
     """A latency table's file, or `auto` to build or reuse one for this device and space."""
     interpolate: bool = False
@@ -59,18 +79,26 @@ class Settings:
             object.__setattr__(self, "finalists", DEFAULT_FINALISTS if self.latency else 0)
         for name, rule in _NUMBERS.items():
             object.__setattr__(self, name, rule.check(f"--{name}", getattr(self, name)))
-        for field in ("searcher", "objective", "data", "data_root", "device", "executor", "latency", "target"):
+        for field in _TEXTS:
             if not isinstance(getattr(self, field), str):
                 raise InputError(f"{field} must be text", getattr(self, field), field=field)
         for constraint in self.constraints:
             if not isinstance(constraint, str):
                 raise InputError("a constraint must be text", constraint, remedy='write it as "macs<=200M"')
-        if self.searcher not in searchers.SEARCHERS:
-            remedy = did_you_mean(self.searcher, searchers.SEARCHERS)
-            raise InputError("--searcher must be a known name", self.searcher, remedy=remedy)
+        searchers.check_name(self.searcher)
+        object.__setattr__(self, "objective", ",".join(parse_names(self.objective)))
+        object.__setattr__(self, "gpus_per_trial", Number(0, 64).check("--gpus-per-trial", self.gpus_per_trial))
+        if self.trial_timeout_s is not None:
+            seconds: float = Number(0, 1e9).check("--trial-timeout", self.trial_timeout_s)
+            if not seconds > 0:
+                raise InputError("--trial-timeout must be above 0", seconds)
+            object.__setattr__(self, "trial_timeout_s", seconds)
         if self.executor not in EXECUTORS:
             remedy = did_you_mean(self.executor, EXECUTORS)
             raise InputError("--executor must be a known name", self.executor, remedy=remedy)
+        if self.executor != "ray" and (self.gpus_per_trial or self.ray_address):
+            option = "--gpus-per-trial" if self.gpus_per_trial else "--ray-address"
+            raise InputError(f"{option} needs --executor ray", self.executor, remedy="add --executor ray")
         if not isinstance(self.interpolate, bool):
             raise InputError("interpolate must be true or false", self.interpolate)
         object.__setattr__(self, "target_weight", Number(-1e9, 1e9).check("--target-weight", self.target_weight))
@@ -83,6 +111,9 @@ class Settings:
         if self.interpolate and not self.latency:
             raise InputError("--interpolate needs a latency table", remedy="add --latency FILE")
         target = self.parsed_target()
+        if target is not None and "," in self.objective:
+            remedy = "leave out --target, or all objectives but one"
+            raise InputError("--target needs a single objective", self.objective, remedy=remedy)
         if target is not None:
             object.__setattr__(self, "target", str(target))
         # The canonical spelling, so that equal requests are equal.
@@ -94,7 +125,12 @@ class Settings:
 
     def parsed_target(self) -> Target | None:
         """The target as a value."""
-        return parse_target(self.target, self.target_weight) if self.target else None
+        return parse_target(self.target, self.target_weight, self.objective) if self.target else None
+
+    def executor_options(self) -> ExecutorOptions:
+        """How evaluations are to be run."""
+        timeout_s = math.inf if self.trial_timeout_s is None else self.trial_timeout_s
+        return ExecutorOptions(self.workers, self.gpus_per_trial, self.ray_address, timeout_s, self.retries)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for `run.yaml`."""
@@ -118,10 +154,10 @@ class Settings:
         return cls(**{**plain, "constraints": tuple(constraints)})
 
 
-def parse_duration(text: str) -> float:
+def parse_duration(text: str, option: str = "--time-limit") -> float:
     """Seconds of `90s`, `30m`, `2h` or `1.5d`. Raises `InputError`."""
     match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([smhd])\s*", text, re.IGNORECASE)
     seconds = float(match[1]) * _SECONDS[match[2].lower()] if match else 0.0
     if seconds <= 0:
-        raise InputError("--time-limit must be a duration", text, remedy="write it as 90s, 30m or 2h")
+        raise InputError(f"{option} must be a duration", text, remedy="write it as 90s, 30m or 2h")
     return seconds

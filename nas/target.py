@@ -23,6 +23,7 @@ class Target:
     metric: str
     goal: float
     weight: float = DEFAULT_WEIGHT
+    objective: str = "accuracy"
 
     def reward(self, objective: float, metrics: Mapping[str, float]) -> float:
         """The reward of a network with these metrics."""
@@ -32,7 +33,7 @@ class Target:
         return f"{self.metric}={self.goal:.15g}"
 
 
-def parse_target(text: str, weight: float = DEFAULT_WEIGHT) -> Target:
+def parse_target(text: str, weight: float = DEFAULT_WEIGHT, objective: str = "accuracy") -> Target:
     """Read `METRIC=NUMBER`. Raises `InputError`."""
     match = re.fullmatch(r"\s*([a-z_]+)\s*=\s*([^=]+?)\s*", text, re.IGNORECASE)
     if match is None:
@@ -44,4 +45,4 @@ def parse_target(text: str, weight: float = DEFAULT_WEIGHT) -> Target:
     if not -10 <= weight < 0:
         remedy = "MnasNet uses -0.07; further below 0 weighs the metric more"
         raise InputError("--target-weight must be below 0 and at least -10", weight, remedy=remedy)
-    return Target(metric, parse_number("--target", number, text), weight)
+    return Target(metric, parse_number("--target", number, text), weight, objective)

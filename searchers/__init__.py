@@ -4,38 +4,64 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+from optuna.samplers import BaseSampler
 
-from search_space import InputError, SearchSpace
+from search_space import InputError
 from search_space.errors import did_you_mean
-from searchers.base import Observation, SpaceSampler, distributions
+from searchers import external
+from searchers.base import NothingNew, SpaceSampler, distributions
 from searchers.evolution import RegularizedEvolution
-from searchers.per_trial import PerTrial
+from searchers.history import Observation, Scores
+from searchers.local import LocalSearch
+from searchers.netadapt import NetAdapt
+from searchers.predictor import PredictorGuided
+from searchers.problem import Objective, Problem
+from searchers.reinforce import Reinforce
 
-SEARCHERS: dict[str, Callable[[SearchSpace, int], BaseSampler]] = {
+SEARCHERS: dict[str, Callable[[Problem, int], BaseSampler]] = {
+    "predictor": PredictorGuided,
     "evolution": RegularizedEvolution,
-    "random": lambda space, seed: PerTrial(lambda own: RandomSampler(seed=own), seed),
-    "tpe": lambda space, seed: PerTrial(lambda own: TPESampler(seed=own), seed),
+    "local": LocalSearch,
+    "reinforce": Reinforce,
+    "netadapt": NetAdapt,
+    "tpe": external.tpe,
+    "gp": external.gp,
+    "nsga2": external.nsga2,
+    "random": external.random,
 }
-"""Name -> maker of a sampler for a space and a seed. A new searcher is a line here and in the conformance suite."""
+"""Name -> maker of a sampler for a problem and a seed. A new searcher is a line here and in the conformance suite."""
 
-DEFAULT = "evolution"
+DEFAULT = "predictor"
 
 
-def make_sampler(name: str, space: SearchSpace, seed: int) -> BaseSampler:
-    """The sampler of this name; raises `InputError` for an unknown one."""
-    if name not in SEARCHERS:
-        raise InputError("--searcher must be a known name", name, remedy=did_you_mean(name, SEARCHERS))
-    return SEARCHERS[name](space, seed)
+def check_name(name: str) -> None:
+    """Raise `InputError` unless it is a known name, or has the form of `module:Class`."""
+    if name not in SEARCHERS and ":" not in name:
+        raise InputError("--searcher must be a known name, or module:Class", name, remedy=did_you_mean(name, SEARCHERS))
+
+
+def make_sampler(name: str, problem: Problem, seed: int) -> BaseSampler:
+    """The sampler of this name, or the class that `module:Class` names. Raises `InputError` for an unknown one."""
+    check_name(name)
+    make = SEARCHERS[name] if name in SEARCHERS else external.load(name)
+    return make(problem, seed)
 
 
 __all__ = [
     "DEFAULT",
     "SEARCHERS",
+    "LocalSearch",
+    "NetAdapt",
+    "NothingNew",
+    "Objective",
     "Observation",
-    "PerTrial",
+    "PredictorGuided",
+    "Problem",
     "RegularizedEvolution",
+    "Reinforce",
+    "Scores",
     "SpaceSampler",
+    "check_name",
     "distributions",
     "make_sampler",
 ]

@@ -3,28 +3,26 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
+from typing import Any, ClassVar
 
 import numpy as np
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.samplers import BaseSampler
-from optuna.study import Study, StudyDirection
+from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from search_space import SearchSpace
+from search_space import InputError, SearchSpace
 from search_space.space import Genotype
+from searchers.history import Network, Observation, Scores, networks
+from searchers.problem import Problem
+
+_TRIES = 200
 
 
-@dataclass(frozen=True)
-class Observation:
-    """A finished trial: its network and its score, which is always the higher the better."""
-
-    number: int
-    genotype: Genotype
-    arch_id: str
-    score: float
+class NothingNew(Exception):
+    """The sampler has nothing to propose, unless trials under way teach it something."""
 
 
 def distributions(space: SearchSpace) -> dict[str, BaseDistribution]:
@@ -39,15 +37,74 @@ class SpaceSampler(BaseSampler):
     that a resumed run proposes what the unbroken one would have. Nothing but caches of the history may be kept.
     """
 
-    def __init__(self, space: SearchSpace, seed: int) -> None:
-        self.space = space
+    looks_again: ClassVar[bool] = False
+    """Whether a network that has been evaluated is proposed on purpose, for another look with another seed."""
+    several_objectives: ClassVar[bool] = True
+    """Whether it can search for a Pareto front."""
+    crosses_limits: ClassVar[bool] = False
+    """Whether it must evaluate networks that break a limit, on its way to one that does not."""
+
+    def __init__(self, problem: Problem, seed: int) -> None:
+        if len(problem.objectives) > 1 and not self.several_objectives:
+            rule = "this searcher takes one objective only"
+            raise InputError(rule, ",".join(o.metric for o in problem.objectives), remedy="use --target, or predictor")
+        self.problem = problem
+        self.space = problem.space
         self.seed = seed
-        self._distributions = distributions(space)
-        self._networks: dict[int, tuple[Genotype, str]] = {}
+        self._distributions = distributions(problem.space)
+        self._signs = [objective.sign for objective in problem.objectives]
+        self._observations: dict[int, Observation] = {}
 
     @abstractmethod
-    def propose(self, observed: Sequence[Observation], pending: set[str], rng: np.random.Generator) -> Genotype:
-        """The next genotype. `observed` is in order of trial number; `pending` has the `arch_id`s under way."""
+    def propose(
+        self, observed: Sequence[Observation], pending: AbstractSet[str], rng: np.random.Generator
+    ) -> Genotype | None:
+        """The next genotype, or None if there is nothing to propose for now.
+
+        `observed` is in order of trial number; `pending` has the `arch_id`s under way.
+        """
+
+    def believed(self, study: Study) -> dict[str, Scores]:
+        """`arch_id` -> what the scores of a network that was evaluated are believed to be: here, their means."""
+        return {network.arch_id: network.scores for network in networks(self.observed(study))}
+
+    # What a subclass builds on.
+
+    def random_network(self, rng: np.random.Generator, known: AbstractSet[str]) -> Genotype | None:
+        """A random network that is allowed and not among `known`; None if none was found.
+
+        Uniform over the allowed ones if they are not too rare; else random networks are mended, gene by gene.
+        """
+        found = self.first_new(lambda: self.space.sample(rng), known)
+        for _ in range(_TRIES // 10 if found is None else 0):
+            genotype = self.space.sample(rng)
+            excess = self.violation(genotype)
+            for _ in range(_TRIES):
+                if excess == 0 and self.arch_id(genotype) not in known:
+                    return genotype
+                changed = mutate(self.space, genotype, rng)
+                after = self.violation(changed)
+                if after <= excess:
+                    genotype, excess = changed, after
+        return found
+
+    def first_new(self, draw: Callable[[], Genotype], known: AbstractSet[str], tries: int = _TRIES) -> Genotype | None:
+        """The first of up to `tries` drawn genotypes that is allowed and not among `known`."""
+        for _ in range(tries):
+            genotype = draw()
+            if self.arch_id(genotype) not in known and self.violation(genotype) == 0:
+                return genotype
+        return None
+
+    def arch_id(self, genotype: Genotype) -> str:
+        """Of the network of this genotype."""
+        return self.space.decode(genotype).arch_id
+
+    def violation(self, genotype: Genotype) -> float:
+        """By how much the network of this genotype breaks what is known."""
+        return self.problem.violation(self.space.decode(genotype))
+
+    # Optuna's side.
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """All genes are sampled together."""
@@ -56,17 +113,14 @@ class SpaceSampler(BaseSampler):
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """Propose, and name the options."""
-        sign = 1 if study.direction == StudyDirection.MAXIMIZE else -1
-        observed = []
-        for done in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
-            genotype, arch_id = self._network(done)
-            assert done.value is not None
-            observed.append(Observation(done.number, genotype, arch_id, sign * done.value))
+        """Propose, and name the options. Raises `NothingNew`."""
         running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-        pending = {self._network(other)[1] for other in running if len(other.params) == len(self.space.genes)}
+        pending = {self._read(other).arch_id for other in running if len(other.params) == len(self.space.genes)}
         rng = np.random.default_rng([self.seed, trial.number])
-        return self.space.params(self.propose(observed, pending, rng))
+        genotype = self.propose(self.observed(study), pending, rng)
+        if genotype is None:
+            raise NothingNew
+        return self.space.params(genotype)
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
@@ -74,8 +128,35 @@ class SpaceSampler(BaseSampler):
         """Not used: every parameter is sampled relatively."""
         raise RuntimeError(f"{param_name} is not a gene of space {self.space.name}")
 
-    def _network(self, trial: FrozenTrial) -> tuple[Genotype, str]:
-        if trial.number not in self._networks:
+    def observed(self, study: Study) -> list[Observation]:
+        """All finished trials of the study, in order of their numbers."""
+        return [self._read(trial) for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))]
+
+    def _read(self, trial: FrozenTrial) -> Observation:
+        known = self._observations.get(trial.number)
+        if known is not None and (known.scores or trial.state == TrialState.RUNNING):
+            return known
+        if known is None:
             genotype = self.space.genotype(trial.params)
-            self._networks[trial.number] = (genotype, self.space.decode(genotype).arch_id)
-        return self._networks[trial.number]
+            known = Observation(trial.number, genotype, self.arch_id(genotype), ())
+        if trial.state == TrialState.COMPLETE:
+            scores = tuple(sign * value for sign, value in zip(self._signs, trial.values, strict=True))
+            limits = trial.constraints
+            excess = tuple(limits[name] for name in self.problem.learned_limits)
+            known = Observation(trial.number, known.genotype, known.arch_id, scores, excess)
+        self._observations[trial.number] = known
+        return known
+
+
+def mutate(space: SearchSpace, genotype: Genotype, rng: np.random.Generator) -> Genotype:
+    """Change one active gene, chosen uniformly, to another of its options, chosen uniformly."""
+    active = space.active(genotype)
+    if not active:
+        return genotype
+    index = active[rng.integers(len(active))]
+    step = 1 + int(rng.integers(len(space.genes[index].options) - 1))
+    option = (genotype[index] + step) % len(space.genes[index].options)
+    return (*genotype[:index], option, *genotype[index + 1 :])
+
+
+__all__ = ["Network", "NothingNew", "Observation", "SpaceSampler", "distributions", "mutate", "networks"]

@@ -3,57 +3,70 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 
+import moocore
 import numpy as np
 
-from search_space import SearchSpace
 from search_space.space import Genotype
-from searchers.base import Observation, SpaceSampler
+from searchers.base import SpaceSampler, mutate
+from searchers.history import Network, Observation, networks
+from searchers.problem import Problem
 
 
 class RegularizedEvolution(SpaceSampler):
     """The last `population_size` networks are alive; the best of `sample_size` of them, drawn at random, has a child.
 
     A child differs from its parent in one active gene. Unlike the paper's, it is never a network that has been
-    evaluated or is under way: it mutates on until it is new (at most `max_mutations` times).
+    evaluated, is under way, or is not allowed: it mutates on until it is none of these (up to `max_mutations` times).
+
+    With several objectives, "best" means that fewest fronts of all networks so far are before it.
     """
 
     def __init__(
         self,
-        space: SearchSpace,
+        problem: Problem,
         seed: int,
         *,
         population_size: int = 20,
         sample_size: int = 5,
         max_mutations: int = 100,
     ) -> None:
-        super().__init__(space, seed)
+        super().__init__(problem, seed)
         self.population_size = population_size
         self.sample_size = sample_size
         self.max_mutations = max_mutations
 
-    def propose(self, observed: Sequence[Observation], pending: set[str], rng: np.random.Generator) -> Genotype:
+    def propose(
+        self, observed: Sequence[Observation], pending: AbstractSet[str], rng: np.random.Generator
+    ) -> Genotype | None:
         """A random network while the first population is being filled, then a child."""
-        if len(observed) + len(pending) < self.population_size or not observed:
-            return self.space.sample(rng)
-        population = observed[-self.population_size :]
-        tournament = rng.choice(len(population), size=min(self.sample_size, len(population)), replace=False)
-        parent = max((population[index] for index in tournament), key=lambda one: (one.score, one.number))
+        found = networks(observed)
+        known = pending | {network.arch_id for network in found}
+        if len(known) < self.population_size or not found:
+            return self.random_network(rng, known)
+        alive = found[-self.population_size :]
+        rank = _ranks(found)
+        tournament = rng.choice(len(alive), size=min(self.sample_size, len(alive)), replace=False)
+        parent = min((alive[index] for index in tournament), key=lambda network: rank[network.arch_id])
         child: Genotype = parent.genotype
-        known = pending | {one.arch_id for one in observed}
-        for _ in range(self.max_mutations):
+
+        def mutated() -> Genotype:
+            nonlocal child
             child = mutate(self.space, child, rng)
-            if self.space.decode(child).arch_id not in known:
-                break
-        return child
+            return child
+
+        return self.first_new(mutated, known, self.max_mutations) or self.random_network(rng, known)
 
 
-def mutate(space: SearchSpace, genotype: Genotype, rng: np.random.Generator) -> Genotype:
-    """Change one active gene, chosen uniformly, to another of its options, chosen uniformly."""
-    active = space.active(genotype)
-    if not active:
-        return genotype
-    index = active[rng.integers(len(active))]
-    step = 1 + int(rng.integers(len(space.genes[index].options) - 1))
-    option = (genotype[index] + step) % len(space.genes[index].options)
-    return (*genotype[:index], option, *genotype[index + 1 :])
+def _ranks(found: Sequence[Network]) -> dict[str, tuple[float, ...]]:
+    """The lower the better; of equals, the later."""
+    if len(found[0].scores) == 1:
+        return {
+            network.arch_id: (-network.fitness[0], -network.scores[0], -number) for number, network in enumerate(found)
+        }
+    fronts = moocore.pareto_rank(np.array([network.scores for network in found]), maximise=True)
+    return {
+        network.arch_id: (-network.fitness[0], float(front), -number)
+        for number, (network, front) in enumerate(zip(found, fronts, strict=True))
+    }

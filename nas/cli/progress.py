@@ -93,7 +93,9 @@ def _status(state: State) -> str:
     """Best so far, proposals rejected before training, trials failed."""
     best = "no network yet"
     if state.best is not None:
-        best = "best " + "  ".join(f"{n} {quantity(v)}" for n, v in state.best.record.metrics.items() if n in _SHOWN)
+        best = "best " + "  ".join(f"{n} {quantity(v)}" for n, v in state.best.metrics.items() if n in _SHOWN)
+    if len(state.front) > 1:
+        best = f"front of {len(state.front)}  {best}"
     counts = state.counts
     rejected = f"{counts['infeasible']} infeasible, {counts['duplicate']} duplicate, {counts['failed']} failed"
     return f"{best}  ({rejected})"

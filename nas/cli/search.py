@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -32,14 +32,25 @@ def search(
         str, typer.Option(help="digits, fashion-mnist, cifar10, cifar100, npz:FILE or imagefolder:DIR.")
     ] = "digits",
     data_root: Annotated[str, typer.Option(help="Where torchvision's data sets lie or are downloaded to.")] = "data",
-    searcher: Annotated[str, typer.Option(help="evolution, random or tpe.")] = "evolution",
+    searcher: Annotated[
+        str,
+        typer.Option(help="predictor, evolution, local, reinforce, netadapt, tpe, gp, nsga2, random or module:Class."),
+    ] = "predictor",
     seed: Annotated[int, typer.Option(help="Same seed, same search.")] = 0,
     out: Annotated[Path | None, typer.Option(help="The run folder. [default: runs/SPACE-DATE-TIME]")] = None,
-    objective: Annotated[str, typer.Option(help="accuracy or loss, on the validation images.")] = "accuracy",
+    objective: Annotated[
+        str, typer.Option(help="accuracy or loss, on validation images; several as accuracy,macs: a Pareto front.")
+    ] = "accuracy",
     constraint: Annotated[
         list[str] | None,
-        typer.Option(help='Hard limit, as "latency_ms<=20", "macs<=200M", "memory_mb<=8"; repeatable.'),
+        typer.Option(help='Hard limit, as "latency_ms<=20", "macs<=200M", "accuracy>=0.9"; repeatable.'),
     ] = None,
+    start: Annotated[
+        list[str] | None, typer.Option(help="A network to begin with: a file, a run or a reference; repeatable.")
+    ] = None,
+    evaluator: Annotated[
+        str, typer.Option(help="proxy: short training; table:FILE, noisy-table:FILE: NAS-Bench-Macro.")
+    ] = "proxy",
     resolution: Annotated[
         str, typer.Option(help="In px, separated by commas, instead of the space's own.", show_default=False)
     ] = "",
@@ -56,7 +67,15 @@ def search(
     ] = None,
     time_limit: TimeLimit = None,
     workers: Annotated[int, typer.Option(help="Trainings at once; 0: one a processor, one on a GPU.")] = 0,
-    executor: Annotated[str, typer.Option(help="inline: this machine.")] = "inline",
+    executor: Annotated[str, typer.Option(help="inline: this machine; ray: this machine or a cluster.")] = "inline",
+    gpus_per_trial: Annotated[float, typer.Option(help="With Ray: each worker's share of a GPU.")] = 0.0,
+    ray_address: Annotated[
+        str, typer.Option(help="With Ray: the cluster. [default: the one at hand, or a new local one]")
+    ] = "",
+    trial_timeout: Annotated[
+        str | None, typer.Option(help="End evaluations that take longer, as 90s, 30m.", show_default=False)
+    ] = None,
+    retries: Annotated[int, typer.Option(help="Try evaluations again whose worker died, or that took too long.")] = 2,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     json: Json = False,
 ) -> None:
@@ -72,6 +91,7 @@ def search(
             budget,
             out=out,
             constraints=constraint or (),
+            start=start or (),
             resolutions=numbers("--resolution", resolution),
             time_limit_s=limit,
             on_change=progress.on_change,
@@ -89,6 +109,11 @@ def search(
             workers=workers,
             executor=executor,
             device=device,
+            evaluator=evaluator,
+            gpus_per_trial=gpus_per_trial,
+            ray_address=ray_address,
+            trial_timeout_s=parse_duration(trial_timeout, "--trial-timeout") if trial_timeout else None,
+            retries=retries,
         )
     _conclude(result, json)
 
@@ -130,13 +155,19 @@ def _conclude(result: SearchResult, json: bool) -> None:
         typer.echo("nothing was found: every network breaks a constraint when it is measured\n")
         _print_finalists(result)
         typer.echo(f"\nrun            {result.run}")
+    elif result.best is None and result.counts["complete"]:
+        typer.echo("nothing was found: every network breaks a limit that only its evaluation could tell")
+        typer.echo(f"run            {result.run}")
     elif result.best is None:
         typer.echo(f"nothing was found: every trial failed; see the reasons in {result.run / 'journal.log'}")
     else:
         counts = "  ".join(f"{count} {name}" for name, count in result.counts.items() if count)
+        if result.front:
+            _print_front(result)
         typer.echo(f"\nbest network   {result.best.architecture.name}")
         typer.echo(f"               {metrics_line(result.best.metrics)}")
-        typer.echo("               (accuracy and loss: validation images, proxy training)")
+        looks = f", mean of {result.best.looks} looks" if result.best.looks > 1 else ""
+        typer.echo(f"               (accuracy and loss: {_scored_by(result)}{looks})")
         typer.echo(f"trials         {counts}; stopped by {result.stopped_by}, {duration(result.wall_time_s)}")
         if result.finalists:
             _print_finalists(result)
@@ -150,13 +181,43 @@ def _conclude(result: SearchResult, json: bool) -> None:
         raise typer.Exit(1)
 
 
+def _scored_by(result: SearchResult) -> str:
+    assert result.best is not None
+    origin = result.best.architecture.provenance
+    return "validation images, proxy training" if "data" in origin else f"from {origin['file']}"
+
+
+_FRONT_SHOWN = 20
+
+
+def _print_front(result: SearchResult) -> None:
+    """The front, evenly thinned out if it is long."""
+    from nas.cli.output import print_rich, quantity, table
+
+    metrics = list(result.reference_point)
+    rows = table("network", "looks", *metrics)
+    count = len(result.front)
+    shown: Sequence[int] = range(count)
+    if count > _FRONT_SHOWN:
+        shown = sorted({round(place * (count - 1) / (_FRONT_SHOWN - 1)) for place in range(_FRONT_SHOWN)})
+    for place in shown:
+        network = result.front[place]
+        rows.add_row(network.arch_id, str(network.looks), *(quantity(network.metrics[name]) for name in metrics))
+    title = f"\nPareto front   {count} networks" + (f", {len(shown)} of them shown" if len(shown) < count else "")
+    print_rich(title, rows)
+    typer.echo(
+        f"               hypervolume {result.hypervolume:.6g} down to {metrics_line(dict(result.reference_point))}"
+    )
+    typer.echo(f"               {result.run / 'pareto.csv'}, {result.run / 'pareto.png'}")
+
+
 def _print_finalists(result: SearchResult) -> None:
     """Predicted beside measured latency."""
     from nas.cli.output import print_rich, table
 
     rows = table("finalist", "score", "predicted ms", "measured ms", "p50 ms", "error", "")
     for finalist in result.finalists:
-        metrics, predicted = finalist.metrics(), finalist.best.record.cost["latency_ms"]
+        metrics, predicted = finalist.metrics(), finalist.best.cost["latency_ms"]
         rows.add_row(
             finalist.best.architecture.arch_id,
             "  ".join(

@@ -95,20 +95,23 @@ def run_job(evaluator: Evaluator, job: Job, timeout_s: float = math.inf) -> Iter
     """
     started = time.perf_counter()
     last: Report | None = None
+    # Yielded only once the exception is forgotten: it holds on to the network and its memory.
+    end: Event
     try:
         for last in evaluator.evaluate(job.architecture, seed=job.seed):
             yield Progress(job.key, last)
             if time.perf_counter() - started > timeout_s and last.step < last.total_steps:
-                yield too_slow(job.key, timeout_s, time.perf_counter() - started)
-                return
+                end = too_slow(job.key, timeout_s, time.perf_counter() - started)
+                break
+        else:
+            seconds = time.perf_counter() - started
+            if last is None:
+                end = Failed(job.key, "the evaluator reported nothing", seconds)
+            else:
+                end = Finished(job.key, last.metrics, seconds)
     except EvaluationFailed as failure:
         again = isinstance(failure, OutOfMemory)
-        yield Failed(job.key, str(failure), time.perf_counter() - started, again)
+        end = Failed(job.key, str(failure), time.perf_counter() - started, again)
     except Exception as error:
-        yield Failed(job.key, f"{type(error).__name__}: {error}", time.perf_counter() - started, again=True)
-    else:
-        seconds = time.perf_counter() - started
-        if last is None:
-            yield Failed(job.key, "the evaluator reported nothing", seconds)
-        else:
-            yield Finished(job.key, last.metrics, seconds)
+        end = Failed(job.key, f"{type(error).__name__}: {error}", time.perf_counter() - started, again=True)
+    yield end

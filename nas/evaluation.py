@@ -1,0 +1,78 @@
+"""From the words of a request to the evaluator that it names."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from evaluators import Evaluator, ProxyTraining, Recipe, load_images
+from evaluators.table import TabularEvaluator
+from nas.settings import Settings
+from search_space import InputError, SearchSpace
+from search_space.errors import did_you_mean
+
+KINDS = ("proxy", "table:FILE", "noisy-table:FILE")
+"""How `--evaluator` may be written. A noisy table gives one random seed's score, a table their mean."""
+
+
+def make_evaluator(settings: Settings, recorded: Mapping[str, Any] | None = None) -> Evaluator:
+    """The evaluator of a request, or with `recorded` that of a run: what its `describe` gave. Raises `InputError`."""
+    kind, _, file = settings.evaluator.partition(":")
+    if settings.evaluator == "proxy":
+        return _proxy(settings, recorded)
+    if kind in ("table", "noisy-table") and file:
+        return TabularEvaluator(file, noisy=kind == "noisy-table")
+    remedy = did_you_mean(settings.evaluator, KINDS)
+    raise InputError("--evaluator must be proxy or table:FILE", settings.evaluator, remedy=remedy)
+
+
+def _proxy(settings: Settings, recorded: Mapping[str, Any] | None) -> ProxyTraining:
+    data = load_images(settings.data, root=settings.data_root)
+    try:
+        recipe = Recipe(**recorded["recipe"]) if recorded is not None else None
+    except (TypeError, KeyError) as error:
+        raise InputError(f"the recorded recipe cannot be read: {error}", remedy="start a new run") from None
+    return ProxyTraining(data, recipe, device=settings.device)
+
+
+def refuse_changed(evaluator: Evaluator, recorded: Mapping[str, Any], settings: Settings, where: str) -> None:
+    """Raise `InputError` unless the evaluator is the one that a run began with."""
+    now = evaluator.describe()
+    if now["evaluator"] != recorded.get("evaluator"):
+        raise InputError("the evaluator must be the one the run began with", where=where, remedy="restore the file")
+    for name, was in (("data", settings.data), ("sha256", settings.evaluator)):
+        if now.get(name) != recorded.get(name):
+            rule = f"the {'data' if name == 'data' else 'table'} must be what the run began with"
+            raise InputError(rule, was, where=where, remedy="restore it, or start a new run")
+
+
+def fit_space(space: SearchSpace, evaluator: Evaluator) -> SearchSpace:
+    """The space for the user's own classes, unless it says for how many itself. Raises `InputError`."""
+    if not isinstance(evaluator, ProxyTraining):
+        return space
+    classes = evaluator.data.num_classes
+    if "num_classes" not in space.constants:
+        space = space.with_constants(num_classes=classes)
+    if space.constants["num_classes"] < classes:
+        rule = f"num_classes of the space must be at least that of the data, {classes}"
+        raise InputError(rule, space.constants["num_classes"], where=space.name, remedy="raise it, or leave it out")
+    if space.constants.get("input_channels", 3) not in (1, 3):
+        rule = "input_channels must be 1 or 3 for images"
+        raise InputError(rule, space.constants["input_channels"], where=space.name, remedy="change it, or leave it out")
+    return space
+
+
+def provenance(evaluator: Evaluator) -> dict[str, Any]:
+    """By what a network was scored, for its architecture file."""
+    if isinstance(evaluator, ProxyTraining):
+        return {"data": evaluator.data.name, "proxy_resolution_px": evaluator.recipe.resolution_px}
+    described = evaluator.describe()
+    return {"evaluator": described["evaluator"], "file": described["file"]}
+
+
+def default_workers(evaluator: Evaluator) -> int:
+    """One for each processor this process may use, each training with one thread; one on a GPU, or for a table."""
+    if not isinstance(evaluator, ProxyTraining) or evaluator.device.type != "cpu":
+        return 1
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

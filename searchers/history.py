@@ -1,0 +1,66 @@
+"""What has been seen so far, as networks instead of trials."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from search_space.space import Genotype
+
+Scores = tuple[float, ...]
+"""One number for each objective, always the higher the better."""
+
+
+@dataclass(frozen=True)
+class Observation:
+    """A finished trial."""
+
+    number: int
+    genotype: Genotype
+    arch_id: str
+    scores: Scores
+    excess: Scores = ()
+    """By how much each limit that only an evaluation can tell is exceeded; kept if at most 0."""
+
+
+@dataclass
+class Network:
+    """A network that has been looked at, perhaps several times. Scores are means over looks."""
+
+    genotype: Genotype
+    arch_id: str
+    looks: list[Observation] = field(default_factory=list)
+
+    @property
+    def scores(self) -> Scores:
+        """Mean scores."""
+        if len(self.looks) == 1:
+            return self.looks[0].scores
+        return tuple(np.mean([look.scores for look in self.looks], axis=0).tolist())
+
+    @property
+    def excess(self) -> Scores:
+        """Mean excess over each learned limit."""
+        if len(self.looks) == 1:
+            return self.looks[0].excess
+        return tuple(np.mean([look.excess for look in self.looks], axis=0).tolist())
+
+    @property
+    def kept(self) -> bool:
+        """Whether it keeps all limits."""
+        return all(excess <= 0 for excess in self.excess)
+
+    @property
+    def fitness(self) -> tuple[float, Scores]:
+        """Orders networks of a single-objective search: limits first, then the score."""
+        return -sum(max(0.0, excess) for excess in self.excess), self.scores
+
+
+def networks(observed: Iterable[Observation]) -> list[Network]:
+    """The distinct networks, in order of their first look."""
+    found: dict[str, Network] = {}
+    for look in observed:
+        found.setdefault(look.arch_id, Network(look.genotype, look.arch_id)).looks.append(look)
+    return list(found.values())

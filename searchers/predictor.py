@@ -1,0 +1,206 @@
+"""Surrogate-guided evolution: a Gaussian process picks among many children of the best networks. The default."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
+from contextlib import AbstractContextManager
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+from optuna.study import Study
+from optuna.trial import TrialState
+from threadpoolctl import ThreadpoolController
+
+from search_space.space import Genotype
+from searchers import worth
+from searchers.base import SpaceSampler
+from searchers.beliefs import Beliefs, fit_all, front_ranks
+from searchers.history import Observation, Scores, networks
+from searchers.problem import Problem
+from searchers.surrogate import Array, Genes
+
+_PARENTS = 10
+_LEAST_FITTED = 8
+_Made = TypeVar("_Made")
+
+
+@functools.cache
+def _threads() -> ThreadpoolController:
+    return ThreadpoolController()
+
+
+def _one_thread() -> AbstractContextManager[object]:
+    """Matrices here are small, and sums must run in the same order wherever a search is resumed."""
+    limit: AbstractContextManager[object] = _threads().limit(limits=1)
+    return limit
+
+
+class _Candidate(NamedTuple):
+    """A network that might be proposed; `arch_id` is known if it has been evaluated."""
+
+    genotype: Genotype
+    arch_id: str | None
+
+
+class PredictorGuided(SpaceSampler):
+    """A Gaussian process over the genes scores a pool of networks; the one most worth a look is evaluated.
+
+    After `initial` random networks, the pool has children of the best networks, each with one to three changed genes,
+    and random networks. What a look is worth:
+
+    - one objective: its knowledge gradient (Frazier et al. 2009), by how much it is expected to raise the score of the
+      network that would be chosen afterwards. The best networks so far compete with new ones: where one more look at
+      them, with another seed, is worth more, that is what is proposed. Without noise this is expected improvement.
+    - several: the hypervolume improvement in a joint sample of all scores (Thompson sampling). What is known without
+      evaluating is not modelled.
+    - limits that only evaluations tell: the value is multiplied by the probability that they are kept.
+
+    With n evaluations under way the models are renewed every 1 + n / 8 looks, and the pool's best are proposed in turn.
+    """
+
+    looks_again = True
+
+    def __init__(
+        self, problem: Problem, seed: int, *, initial: int = 16, children: int = 300, strangers: int = 150
+    ) -> None:
+        super().__init__(problem, seed)
+        self.initial = initial
+        self.children = children
+        self.strangers = strangers
+        self._genes = Genes(problem.space)
+        self._sizes = np.array([len(gene.options) for gene in problem.space.genes])
+        self._kept: dict[str, tuple[object, Any]] = {}
+
+    def propose(
+        self, observed: Sequence[Observation], pending: AbstractSet[str], rng: np.random.Generator
+    ) -> Genotype | None:
+        """The network most worth a look that is not under way."""
+        known = pending | {look.arch_id for look in observed}
+        if len(known) < self.initial or not observed:
+            return self.random_network(rng, known)
+        upto = _renewed(len(observed), len(pending))
+        since = {look.arch_id for look in observed[upto:]}
+        for genotype, arch_id in self._pool(observed[:upto]):
+            if arch_id is not None:
+                if arch_id not in pending and arch_id not in since:
+                    return genotype
+            elif self.arch_id(genotype) not in known and self.violation(genotype) == 0:
+                return genotype
+        return self.random_network(rng, known)
+
+    def believed(self, study: Study) -> dict[str, Scores]:
+        """Posterior means, on a scale of their own: the mean of a few looks flatters whoever had most luck."""
+        observed = self.observed(study)
+        running = len(study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)))
+        upto = _renewed(len(observed), running)
+        found = networks(observed)
+        if upto < _LEAST_FITTED:
+            return {network.arch_id: network.scores for network in found}
+        beliefs = self._beliefs(observed[:upto])
+        rows = self._genes.rows([network.genotype for network in found])
+        place = {network.arch_id: index for index, network in enumerate(beliefs.networks)}
+        columns = []
+        for index, learned in enumerate(beliefs.objectives):
+            if learned is None:
+                columns.append(np.array([network.scores[index] for network in found]))
+                continue
+            seen = learned.surrogate.seen().mean
+            other = [number for number, network in enumerate(found) if network.arch_id not in place]
+            means = np.empty(len(found))
+            means[other] = learned.surrogate.unseen(rows[other]).mean
+            for number, network in enumerate(found):
+                if network.arch_id in place:
+                    means[number] = seen[place[network.arch_id]]
+            columns.append(means)
+        scores = np.stack(columns, axis=1).tolist()
+        return {network.arch_id: tuple(row) for network, row in zip(found, scores, strict=True)}
+
+    # Functions of the history. Several calls in a row ask for the same, so the latest value is kept.
+
+    def _remembered(self, what: str, observed: Sequence[Observation], make: Callable[[], _Made]) -> _Made:
+        key = (len(observed), observed[-1])
+        if what not in self._kept or self._kept[what][0] != key:
+            self._kept[what] = (key, make())
+        found: _Made = self._kept[what][1]
+        return found
+
+    def _beliefs(self, observed: Sequence[Observation]) -> Beliefs:
+        fitted = observed[: _fitted(len(observed))]
+        with _one_thread():
+            parameters = self._remembered("parameters", fitted, lambda: fit_all(self.problem, self._genes, fitted))
+            return self._remembered(
+                "beliefs", observed, lambda: Beliefs(self.problem, self._genes, observed, parameters)
+            )
+
+    def _pool(self, observed: Sequence[Observation]) -> list[_Candidate]:
+        """Candidates, the one most worth a look first."""
+        return self._remembered("pool", observed, lambda: self._rank(self._beliefs(observed), len(observed)))
+
+    def _rank(self, beliefs: Beliefs, looks: int) -> list[_Candidate]:
+        rng = np.random.default_rng([self.seed, looks])
+        with _one_thread():
+            new = self._new_candidates(beliefs, rng)
+            rows = self._genes.rows(new)
+            if len(self.problem.objectives) > 1:
+                values = worth.hypervolume_improvement(beliefs, self._known_scores(new), rows, rng)
+                again, values_again = np.empty(0, dtype=np.int64), np.empty(0)
+            else:
+                values, again, values_again = worth.knowledge_gradient(beliefs, self._known_scores(new), rows)
+        candidates = [_Candidate(genotype, None) for genotype in new]
+        candidates += [_Candidate(beliefs.networks[i].genotype, beliefs.networks[i].arch_id) for i in again]
+        order = np.argsort(-np.concatenate([values, values_again]), kind="stable")
+        return [candidates[index] for index in order]
+
+    def _known_scores(self, genotypes: Sequence[Genotype]) -> Array:
+        """[n, objectives]: scores that need no evaluation, 0 for the others."""
+        scores = np.zeros((len(genotypes), len(self.problem.objectives)))
+        known = [(index, one) for index, one in enumerate(self.problem.objectives) if one.known]
+        for row, genotype in zip(scores, genotypes if known else [], strict=bool(known)):
+            metrics = self.problem.known(self.space.decode(genotype))
+            for index, objective in known:
+                row[index] = objective.sign * metrics[objective.metric]
+        return scores
+
+    # The pool.
+
+    def _new_candidates(self, beliefs: Beliefs, rng: np.random.Generator) -> list[Genotype]:
+        """Children of the best networks and random ones, in canonical form, none twice and none known."""
+        known = {self.space.canonical(network.genotype) for network in beliefs.networks}
+        ranks = front_ranks(beliefs.means())
+        parents = [beliefs.networks[index].genotype for index in np.argsort(ranks, kind="stable")[:_PARENTS]]
+        drawn = self._children(parents, rng) + [self.space.sample(rng) for _ in range(self.strangers)]
+        canonical = dict.fromkeys(self.space.canonical(genotype) for genotype in drawn)
+        return [genotype for genotype in canonical if genotype not in known]
+
+    def _children(self, parents: Sequence[Genotype], rng: np.random.Generator) -> list[Genotype]:
+        """Random parents with one to three of their active genes changed."""
+        active = [np.asarray(self.space.active(parent)) for parent in parents]
+        chosen = rng.integers(len(parents), size=self.children)
+        changes = 1 + (rng.random(self.children) < 0.5) + (rng.random(self.children) < 0.2)
+        children = np.asarray(parents)[chosen]
+        used = np.array([len(genes) for genes in active])[chosen]
+        table = np.zeros((len(parents), max(1, *map(len, active))), dtype=np.int64)
+        for row, genes in zip(table, active, strict=True):
+            row[: len(genes)] = genes
+        everyone = np.arange(self.children)
+        for change in range(3):
+            gene = table[chosen, (rng.random(self.children) * used).astype(np.int64)]
+            step = 1 + (rng.random(self.children) * (self._sizes[gene] - 1)).astype(np.int64)
+            option = (children[everyone, gene] + step) % self._sizes[gene]
+            children[everyone, gene] = np.where(change < changes, option, children[everyone, gene])
+        return [tuple(child) for child in children.tolist()]
+
+
+def _renewed(looks: int, pending: int) -> int:
+    """How many of the looks the models know: with many evaluations under way, not every look is worth a new model."""
+    return looks - looks % (1 + pending // 8)
+
+
+def _fitted(looks: int) -> int:
+    """How many of the looks the hyperparameters are fitted to: they are fitted anew every few looks."""
+    fitted = _LEAST_FITTED
+    while fitted + max(5, fitted // 8) <= looks:
+        fitted += max(5, fitted // 8)
+    return fitted

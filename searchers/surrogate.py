@@ -1,0 +1,203 @@
+"""A Gaussian process over networks: which choices matter, and how good is what has not been tried."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import cho_factor, cho_solve, solve_triangular
+from scipy.optimize import minimize
+
+from search_space import SearchSpace
+from search_space.space import Genotype
+
+Array = NDArray[np.float64]
+_JITTER = 1e-8
+_ITERATIONS = 30
+_DISTANCE = 1.6
+"""Prior mode of the covariance's exponent between two networks that differ in all genes, however many there are."""
+
+
+class Genes:
+    """Genotypes as matrices, such that the number of genes in which two networks differ is a matrix product.
+
+    A gene that is out of use in both networks is no difference; out of use in one of them, it is half a difference.
+    """
+
+    def __init__(self, space: SearchSpace) -> None:
+        counts = [len(gene.options) for gene in space.genes]
+        self._space = space
+        self._offsets = np.cumsum([0, *counts[:-1]])
+        self._options = sum(counts)
+        self.count = len(counts)
+        self._gene_of_option = np.repeat(np.arange(self.count), counts)
+
+    def rows(self, genotypes: Sequence[Genotype]) -> Array:
+        """[n, options + genes]: one-hot of the genes in use, then which genes are out of use."""
+        made = np.zeros((len(genotypes), self._options + self.count))
+        for row, genotype in zip(made, genotypes, strict=True):
+            active = np.asarray(self._space.active(genotype), dtype=np.int64)
+            row[self._options :] = 1.0
+            row[self._options + active] = 0.0
+            row[self._offsets[active] + np.asarray(genotype)[active]] = 1.0
+        return made
+
+    def sides(self, rows: Array) -> tuple[Array, Array]:
+        """Left and right factors [n, options + 3 · genes]: left · rightᵀ counts the genes in which networks agree."""
+        hot, unused = rows[:, : self._options], rows[:, self._options :]
+        used = 1.0 - unused
+        return np.hstack([hot, unused, unused / 2, used / 2]), np.hstack([hot, unused, used, unused])
+
+    def spread(self, by_gene: Array) -> Array:
+        """One weight for each gene, spread over the columns of `sides`."""
+        return np.concatenate([by_gene[self._gene_of_option], by_gene, by_gene, by_gene])
+
+    def gather(self, columns: Array) -> Array:
+        """Sums over the columns of `sides`, by gene."""
+        options = np.bincount(self._gene_of_option, columns[: self._options], minlength=self.count)
+        rest: Array = columns[self._options :].reshape(3, self.count).sum(axis=0)
+        return options + rest
+
+
+@dataclass(frozen=True)
+class Looks:
+    """What was seen of n distinct networks, one value for each."""
+
+    mean: Array
+    """Mean score over looks [n]."""
+    count: Array
+    """Number of looks [n]."""
+    noise: Array
+    """Variance of one look, relative to σ² [n]: 1 where all looks are equally noisy."""
+    scatter: float
+    """Sum over all looks of the squared deviation from the mean of their network, divided by `noise`."""
+
+
+@dataclass(frozen=True)
+class Hyperparameters:
+    """Of the covariance s·exp(−Σ λ_g·[gene g differs]) + τ²·[same network], and of the noise of one look, σ²."""
+
+    scale: Array
+    """λ [genes]."""
+    signal: float
+    """s."""
+    network: float
+    """τ², the part of a network's score that its genes do not explain."""
+    noise: float
+    """σ²."""
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """Mean and variance of the score of m networks [m], with what joint distributions are made from."""
+
+    mean: Array
+    variance: Array
+    prior: Array
+    """Prior covariance with the networks that were looked at [n, m]."""
+    half: Array
+    """The same, solved with the Cholesky factor of those networks' covariance [n, m]."""
+
+    def at(self, chosen: NDArray[np.int64]) -> Posterior:
+        """Of some of the networks."""
+        return Posterior(self.mean[chosen], self.variance[chosen], self.prior[:, chosen], self.half[:, chosen])
+
+
+class Surrogate:
+    """The posterior of networks' scores, given looks at some of them. Scores are standardised inside."""
+
+    def __init__(self, genes: Genes, rows: Array, looks: Looks, parameters: Hyperparameters) -> None:
+        self.parameters = parameters
+        self._genes, self._rows = genes, rows
+        self._right = genes.sides(rows)[1] * genes.spread(parameters.scale)
+        noise = parameters.noise * looks.noise / looks.count
+        covariance = self._smooth(rows) + np.diag(parameters.network + noise + _JITTER)
+        self._factor = np.linalg.cholesky(covariance)
+        self._offset, self._unit = float(looks.mean.mean()), float(looks.mean.std()) or 1.0
+        self._solved = solve_triangular(self._factor, (looks.mean - self._offset) / self._unit, lower=True)
+        self.look_variance = self._unit**2 * parameters.noise * looks.noise
+        """Variance of one more look at each network that was looked at [n]."""
+
+    def _smooth(self, rows: Array) -> Array:
+        """Prior covariance [n, m] of the networks that were looked at with these, τ² left out."""
+        agree = self._right @ self._genes.sides(rows)[0].T
+        return np.asarray(self.parameters.signal * np.exp(agree - self.parameters.scale.sum()))
+
+    def seen(self) -> Posterior:
+        """Of the networks that were looked at."""
+        own = self.parameters.network * np.eye(len(self._rows))
+        return self._posterior(self._smooth(self._rows) + own)
+
+    def unseen(self, rows: Array) -> Posterior:
+        """Of networks that were not looked at."""
+        return self._posterior(self._smooth(rows))
+
+    def _posterior(self, prior: Array) -> Posterior:
+        half = solve_triangular(self._factor, prior, lower=True)
+        mean = self._offset + self._unit * (half.T @ self._solved)
+        total = self.parameters.signal + self.parameters.network
+        variance = self._unit**2 * np.maximum(total - np.einsum("ij,ij->j", half, half), 1e-12)
+        return Posterior(mean, variance, prior, half)
+
+    def covariance(self, chosen: NDArray[np.int64], seen: Posterior, other: Posterior) -> Array:
+        """Posterior covariance [chosen, m] of some networks that were looked at with other ones."""
+        return np.asarray(self._unit**2 * (other.prior[chosen] - seen.half[:, chosen].T @ other.half))
+
+    def draw(self, chosen: NDArray[np.int64], rows: Array, rng: np.random.Generator) -> Array:
+        """One joint sample of the scores of the `chosen` networks that were looked at, then of those of `rows`."""
+        seen, unseen = self.seen().at(chosen), self.unseen(rows)
+        both = np.vstack([self._rows[chosen], rows])
+        left, right = self._genes.sides(both)[0], self._genes.sides(both)[1] * self._genes.spread(self.parameters.scale)
+        prior = self.parameters.signal * np.exp(left @ right.T - self.parameters.scale.sum())
+        half = np.hstack([seen.half, unseen.half])
+        covariance = prior + (self.parameters.network + 1e-6) * np.eye(len(both)) - half.T @ half
+        factor = np.linalg.cholesky(covariance + 1e-6 * np.eye(len(both)))
+        mean = np.concatenate([seen.mean, unseen.mean])
+        return np.asarray(mean + self._unit * (factor @ rng.standard_normal(len(both))))
+
+
+def fit(genes: Genes, rows: Array, looks: Looks, *, noisy: bool) -> Hyperparameters:
+    """Maximum a posteriori, by L-BFGS from the prior's mode; without noise, σ² is 0.
+
+    Priors: λ ~ logN(log(1.6 / genes), 1), s ~ logN(0, 1), τ² and σ² ~ logN(log 0.01, 1.5).
+    """
+    left, right = genes.sides(rows)
+    y = (looks.mean - looks.mean.mean()) / (looks.mean.std() or 1.0)
+    scatter = looks.scatter / (float(looks.mean.var()) or 1.0)
+    spare = float(looks.count.sum()) - len(y) if noisy else 0.0  # degrees of freedom of the scatter
+    per_look = looks.noise / looks.count
+    centre = np.array([*[math.log(_DISTANCE / genes.count)] * genes.count, 0.0, *[math.log(0.01)] * 2])
+    width = np.array([*[1.0] * genes.count, 1.0, 1.5, 1.5])
+    identity = np.eye(len(y))
+
+    def loss(logs: Array) -> tuple[float, Array]:
+        """Minus the log posterior, and its gradient by the logarithms."""
+        scale = np.exp(logs[:-3])
+        signal, network, noise = np.exp(logs[-3:])
+        smooth = signal * np.exp((left * genes.spread(scale)) @ right.T - scale.sum())
+        covariance = smooth + np.diag(network + noisy * noise * per_look + _JITTER)
+        factor = cho_factor(covariance, lower=True)
+        inverse = cho_solve(factor, identity)
+        weights = inverse @ y
+        apart = (logs - centre) / width
+        value = 0.5 * float(y @ weights) + float(np.log(np.diag(factor[0])).sum()) + 0.5 * float(apart @ apart)
+        by_entry = 0.5 * (inverse - np.outer(weights, weights))
+        pull = by_entry * smooth
+        agree = genes.gather(np.einsum("ij,ij->j", left, pull @ right))
+        diagonal = np.diag(by_entry)
+        by_noise = float(noisy * noise * (diagonal @ per_look))
+        if spare:
+            value += 0.5 * spare * math.log(noise) + 0.5 * scatter / noise
+            by_noise += 0.5 * spare - 0.5 * scatter / noise
+        rest = [pull.sum(), network * diagonal.sum(), by_noise]
+        return value, np.concatenate([scale * (agree - pull.sum()), rest]) + apart / width
+
+    bounds = list(zip(centre - 4 * width, centre + 4 * width, strict=True))
+    options = {"maxiter": _ITERATIONS}
+    found: Any = minimize(loss, centre, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
+    signal, network, noise = np.exp(found.x[-3:]).tolist()
+    return Hyperparameters(np.exp(found.x[:-3]), signal, network, noisy * noise)
