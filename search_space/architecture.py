@@ -64,8 +64,8 @@ class Architecture:
     """A network up to its weights.
 
     Two architectures are equal, and have the same `arch_id`, exactly if they are the same network: `name` and
-    `provenance` do not count, and stages are kept in canonical form, which is: as long as possible. (Adjacent stages
-    of one width without a stride between them are one stage.)
+    `provenance` do not count, and stages are kept in canonical form, which is: as long as possible, without blocks that
+    do nothing. (Adjacent stages of one width without a stride between them are one stage.)
 
     `resolution` is the deployment resolution in pixels, at which cost and latency are counted; `norm_eps` and
     `norm_momentum` (PyTorch's convention) hold for all batch norms; `drop_path_rate` is the stochastic-depth rate:
@@ -96,7 +96,7 @@ class Architecture:
                 raise InputError(
                     "stages must be Stage values", stage, field="stages", remedy="wrap blocks in Stage((…))"
                 )
-        object.__setattr__(self, "stages", group_blocks(block for stage in self.stages for block in stage.blocks))
+        object.__setattr__(self, "stages", group_blocks(self.stem.out_channels, self.blocks))
         provenance = PlainMapping().check("provenance", self.provenance)
         object.__setattr__(self, "provenance", MappingProxyType(provenance))
         if self.total_stride > self.resolution:
@@ -180,18 +180,21 @@ def _with_stride_one(block: Block) -> Block:
     return block if block.stride == 1 else dataclasses.replace(block, stride=1)
 
 
-def group_blocks(blocks: Iterable[Block]) -> tuple[Stage, ...]:
-    """Group blocks into the longest possible stages, the canonical form."""
+def group_blocks(in_channels: int, blocks: Iterable[Block]) -> tuple[Stage, ...]:
+    """Group the blocks that do something into the longest possible stages, the canonical form."""
     groups: list[list[Block]] = []
+    channels = in_channels
     count = 0
     for block in blocks:
+        if block.does_nothing(channels):
+            continue
         count += 1
-        if groups and block.stride == 1 and block.out_channels == groups[-1][0].out_channels:
+        if groups and block.stride == 1 and block.out_channels == channels:
             groups[-1].append(block)
         else:
             groups.append([block])
+            channels = block.out_channels
     if not 1 <= count <= MAX_BLOCKS:
-        raise InputError(
-            f"a network needs 1 to {MAX_BLOCKS:,} blocks", count, field="stages", remedy="change the depths"
-        )
+        rule = f"a network needs 1 to {MAX_BLOCKS:,} blocks that do something"
+        raise InputError(rule, count, field="stages", remedy="change the depths")
     return tuple(Stage(tuple(group)) for group in groups)

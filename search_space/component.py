@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from abc import ABC
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar, cast, get_type_hints
 
@@ -134,15 +134,15 @@ def from_dict(kind: str, plain: Mapping[str, Any]) -> Component:
     return component(**given)
 
 
-def check_names(component: type[Component], given: Mapping[str, Any]) -> None:
-    """Refuse fields which `component` does not have, and the lack of those it needs."""
+def check_names(component: type[Component], given: Mapping[str, Any], elsewhere: Collection[str] = ()) -> None:
+    """Refuse fields which `component` does not have, and the lack of those it needs and is not given `elsewhere`."""
     rules = field_rules(component)
     for name in given:
         if name not in rules:
             rule = f"{component.type} has no field of this name"
             raise InputError(rule, name, field=str(name), remedy=did_you_mean(name, rules))
     for name in required_fields(component):
-        if name not in given:
+        if name not in given and name not in elsewhere:
             raise InputError(f"{component.type} needs {name}", remedy=f"add {name}")
 
 

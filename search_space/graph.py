@@ -89,11 +89,11 @@ class SpaceGraph:
 
     def network(self, shapes: Sequence[PartShape]) -> Architecture:
         """The network with these parts."""
-        blocks = [cast(Block, shape.part) for shape in shapes[1:-1]]
+        stem = cast(Stem, shapes[0].part)
         return Architecture(
             name=self._space.name,
-            stem=cast(Stem, shapes[0].part),
-            stages=group_blocks(blocks),
+            stem=stem,
+            stages=group_blocks(stem.out_channels, [cast(Block, shape.part) for shape in shapes[1:-1]]),
             head=cast(Head, shapes[-1].part),
             resolution=shapes[0].size,
             **{**self._constants, "num_classes": shapes[-1].out_channels},
@@ -115,6 +115,8 @@ class SpaceGraph:
                     step = functools.partial(self._step, stage, setting, position == 0)
                     following: _Reached = {}
                     _extend(following, current, lambda place, step=step: step(place), value, combine)  # type: ignore[misc]
+                    idle = template.settings[setting].idle(position)  # no shape, but on to the next position
+                    _merge(following, {place: path for place, path in current.items() if place[0] in idle})
                     current = following
                     if position + 1 in depths:
                         _merge(exits, current)
@@ -137,7 +139,8 @@ class SpaceGraph:
 
     def _blocks(self, stage: int, setting: int, first: bool, place: Place) -> dict[Place, Group]:
         allowed = self._space.stages[stage].settings[setting].allowed(0 if first else 1)
-        return _grouped([PartShape(block, *place, block.out_channels) for block in allowed])
+        busy = [block for block in allowed if not block.does_nothing(place[0])]
+        return _grouped([PartShape(block, *place, block.out_channels) for block in busy])
 
     def _heads(self, place: Place) -> dict[Place, Group]:
         heads = cast("list[Head]", list(self._space.head.variants))

@@ -3,6 +3,7 @@
 A genotype is a tuple of option indices, one for each gene; genes are the choices of the space, always the same ones in
 the same order, so that any sampler of fixed-length categorical vectors can search it. Genes without effect (blocks
 beyond the depth, fields that the chosen block type lacks) change the genotype but not the architecture's `arch_id`.
+Nor does it matter at which place of a stage a block stands that does nothing.
 """
 
 from __future__ import annotations
@@ -19,23 +20,16 @@ import numpy as np
 from search_space.architecture import Architecture, group_blocks
 from search_space.architecture_file import SHARED_NUMBERS
 from search_space.blocks import Block
-from search_space.component import Component
 from search_space.counting import count_sequences
 from search_space.errors import InputError, listed
+from search_space.genes import Gene, Genotype, PartGenes, StageGenes
 from search_space.head import Head
 from search_space.stem import Stem
 from search_space.template import Choice, Option, StageTemplate, Template
 
-Genotype = tuple[int, ...]
+__all__ = ["Gene", "Genotype", "Params", "SearchSpace"]
+
 Params = dict[str, Option]
-
-
-@dataclass(frozen=True)
-class Gene:
-    """One choice: its name, as `stages[2].blocks[1].kernel_size`, and its options."""
-
-    name: str
-    options: tuple[Option, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,23 +58,29 @@ class SearchSpace:
     def genes(self) -> tuple[Gene, ...]:
         """All genes, in the order of the genotype."""
         genes = [Gene("resolution", self.resolution.options)] if self.resolution.is_open else []
-        genes += _genes("stem", self.stem)
+        for part in self._part_genes:
+            genes += part.genes
+        return tuple(genes)
+
+    @functools.cached_property
+    def _part_genes(self) -> list[PartGenes | StageGenes]:
+        return [self._stem_genes, *self._stage_genes, self._head_genes]
+
+    @functools.cached_property
+    def _stem_genes(self) -> PartGenes:
+        return PartGenes("stem", self.stem, start=int(self.resolution.is_open))
+
+    @functools.cached_property
+    def _stage_genes(self) -> list[StageGenes]:
+        made: list[StageGenes] = []
         for index, stage in enumerate(self.stages):
-            prefix = f"stages[{index}]"
-            if stage.num_layers.is_open:
-                genes.append(Gene(f"{prefix}.num_layers", stage.num_layers.options))
-            genes += _genes(prefix, stage)
-            for position in range(stage.max_layers):
-                genes += _genes(f"{prefix}.blocks[{position}]", stage, per_block=True)
-        return (*genes, *_genes("head", self.head))
+            start = made[-1].span.stop if made else self._stem_genes.span.stop
+            made.append(StageGenes(f"stages[{index}]", stage, start))
+        return made
 
     @functools.cached_property
-    def _index(self) -> dict[str, int]:
-        return {gene.name: index for index, gene in enumerate(self.genes)}
-
-    @functools.cached_property
-    def _decoders(self) -> list[_StageDecoder]:
-        return [_StageDecoder(index, stage, self._index) for index, stage in enumerate(self.stages)]
+    def _head_genes(self) -> PartGenes:
+        return PartGenes("head", self.head, start=self._stage_genes[-1].span.stop)
 
     @property
     def num_genotypes(self) -> int:
@@ -90,8 +90,8 @@ class SearchSpace:
     @functools.cached_property
     def size(self) -> int:
         """How many distinct architectures (distinct `arch_id`s) there are, exactly."""
-        sequences = count_sequences(self.stages)
-        return len(self.resolution.options) * len(self.stem.variants) * len(self.head.variants) * sequences
+        widths = [cast(Stem, stem).out_channels for stem in self.stem.variants]
+        return len(self.resolution.options) * len(self.head.variants) * count_sequences(self.stages, widths)
 
     # Genotype <-> architecture.
 
@@ -107,24 +107,20 @@ class SearchSpace:
 
     def decode(self, genotype: Sequence[int]) -> Architecture:
         """The architecture of a genotype."""
+        genotype = tuple(genotype)
+        stem = cast(Stem, self._stem_genes.part(genotype))
+        blocks = [block for genes in self._stage_genes for block in genes.blocks(genotype)]
         return Architecture(
             name=self.name,
-            stem=cast(Stem, self._decode_part("stem", self.stem, genotype)),
-            stages=group_blocks(block for decoder in self._decoders for block in decoder.blocks(genotype)),
-            head=cast(Head, self._decode_part("head", self.head, genotype)),
-            resolution=cast(int, self.resolution.options[self._picked("resolution", genotype)]),
+            stem=stem,
+            stages=group_blocks(stem.out_channels, blocks),
+            head=cast(Head, self._head_genes.part(genotype)),
+            resolution=cast(int, self.resolution.options[genotype[0] if self.resolution.is_open else 0]),
             **self.constants,
         )
 
-    def _picked(self, gene: str, genotype: Sequence[int]) -> int:
-        index = self._index.get(gene)
-        return 0 if index is None else genotype[index]
-
-    def _decode_part(self, prefix: str, template: Template, genotype: Sequence[int]) -> Component:
-        return template.make({n: genotype[self._index[f"{prefix}.{n}"]] for n in template.open_fields()})
-
     def encode(self, architecture: Architecture) -> Genotype:
-        """The first genotype that decodes to this architecture, genes without effect at their first option.
+        """A genotype that decodes to this architecture, genes without effect at their first option.
 
         Raises `InputError`, naming the first part that does not fit, if the architecture is not in the space.
         """
@@ -140,16 +136,17 @@ class SearchSpace:
         if architecture.resolution not in self.resolution.options:
             raise outside("resolution", architecture.resolution, self.resolution.options)
         if self.resolution.is_open:
-            genotype[self._index["resolution"]] = self.resolution.options.index(architecture.resolution)
-        for name, template in (("stem", self.stem), ("head", self.head)):
+            genotype[0] = self.resolution.options.index(architecture.resolution)
+        parts = (("stem", self.stem, self._stem_genes), ("head", self.head, self._head_genes))
+        for name, template, genes in parts:
             part = getattr(architecture, name)
             if part not in template.variants:
                 raise outside(name, part, [])
-            for field_name, option in template.variants[part].items():
-                genotype[self._index[f"{name}.{field_name}"]] = option
+            genes.write(genotype, template.variants[part])
         blocks = tuple(architecture.blocks)
+        channels = [architecture.stem.out_channels, *(block.out_channels for block in blocks)]
         furthest = [0]
-        if not self._encode_stages(blocks, 0, 0, genotype, furthest, set()):
+        if not self._encode_stages(blocks, channels, 0, 0, genotype, furthest, set()):
             place = furthest[0]
             if place >= len(blocks):
                 raise outside("the depth", len(blocks), [])
@@ -164,31 +161,42 @@ class SearchSpace:
     def _encode_stages(
         self,
         blocks: tuple[Block, ...],
+        channels: Sequence[int],
         stage: int,
         start: int,
         genotype: list[int],
         furthest: list[int],
         failed: set[tuple[int, int]],
     ) -> bool:
-        """Split `blocks[start:]` over the stages from `stage` on, writing genes; False if there is no way."""
-        furthest[0] = max(furthest[0], start)
+        """Split `blocks[start:]` over the stages from `stage` on, writing genes; False if there is no way.
+
+        `channels[i]` are those in front of block i.
+        """
         if stage == len(self.stages):
             return start == len(blocks)
         if (stage, start) in failed:
             return False
         template = self.stages[stage]
         for option, num_layers in enumerate(cast(Sequence[int], template.num_layers.options)):
-            part = blocks[start : start + num_layers]
             for setting in template.settings:
-                fits = [block in setting.allowed(position) for position, block in enumerate(part)]
-                if not all(fits) or len(part) < num_layers:
-                    furthest[0] = max(furthest[0], start + (fits.index(False) if False in fits else len(fits)))
-                    continue
-                if self._encode_stages(blocks, stage + 1, start + num_layers, genotype, furthest, failed):
-                    self._decoders[stage].write(
-                        genotype, option, setting.picked, [setting.allowed(i)[b] for i, b in enumerate(part)]
-                    )
-                    return True
+                # Where one can be in `blocks`, and the row of the stage's blocks that leads there: at each position
+                # the next one, or one that does nothing. Those are put as far back as can be.
+                rows: dict[int, list[Block]] = {start: []}
+                for position in range(num_layers):
+                    allowed, idle = setting.allowed(position), setting.idle(position)
+                    longer: dict[int, list[Block]] = {}
+                    for at, row in rows.items():
+                        if at < len(blocks) and blocks[at] in allowed:
+                            longer.setdefault(at + 1, [*row, blocks[at]])
+                        if channels[at] in idle:
+                            longer.setdefault(at, [*row, idle[channels[at]]])
+                    rows = longer
+                    furthest[0] = max(furthest[0], *rows, 0)
+                for end, row in rows.items():
+                    if self._encode_stages(blocks, channels, stage + 1, end, genotype, furthest, failed):
+                        picked = [setting.allowed(position)[block] for position, block in enumerate(row)]
+                        self._stage_genes[stage].write(genotype, option, setting.picked, picked)
+                        return True
         failed.add((stage, start))
         return False
 
@@ -215,12 +223,31 @@ class SearchSpace:
         """A random genotype: every gene uniform over its options, independently."""
         return tuple(int(rng.integers(len(gene.options))) for gene in self.genes)
 
-    def active(self, genotype: Sequence[int]) -> list[int]:
-        """Indices of the genes that are in use: not those of blocks beyond the depth or of fields a type lacks."""
-        active = [index for name, index in self._index.items() if not name.startswith("stages[")]
-        for decoder in self._decoders:
-            active += decoder.active(genotype)
-        return sorted(active)
+    def active(self, genotype: Sequence[int]) -> Genotype:
+        """Indices of the genes that have an effect, in order.
+
+        Not those of blocks beyond the depth, of fields a type lacks, or of fields without effect beside others.
+        """
+        genotype = tuple(genotype)
+        active = [0] if self.resolution.is_open else []
+        for genes in self._part_genes:
+            active += genes.active(genotype)
+        return tuple(active)
+
+    def canonical(self, genotype: Sequence[int]) -> Genotype:
+        """The same network, spelt in one way as far as can be told stage by stage.
+
+        Genes without effect are at their first option; blocks that do nothing stand at the end of their stage, and
+        there are as few of them as its depths allow. Different results may still be one network, where the end of one
+        stage could as well be the beginning of the next.
+        """
+        genotype = tuple(genotype)
+        canonical = [*genotype[: int(self.resolution.is_open)], *self._stem_genes.canonical(genotype)]
+        channels = cast(Stem, self._stem_genes.part(genotype)).out_channels
+        for genes in self._stage_genes:
+            stage, channels = genes.canonical(genotype, channels)
+            canonical += stage
+        return (*canonical, *self._head_genes.canonical(genotype))
 
     def neighbours(self, genotype: Sequence[int]) -> Iterator[Genotype]:
         """Genotypes that differ in one active gene, one for each distinct architecture other than the given one."""
@@ -233,64 +260,3 @@ class SearchSpace:
                 if arch_id not in seen:
                     seen.add(arch_id)
                     yield neighbour
-
-
-def _genes(prefix: str, template: Template, *, per_block: bool = False) -> list[Gene]:
-    names = template.open_fields(per_block=per_block)
-    return [Gene(f"{prefix}.{name}", template.fields[name].options) for name in names]
-
-
-class _StageDecoder:
-    """Reads and writes one stage's genes; keeps the blocks it made, since decoding is the search's inner loop."""
-
-    def __init__(self, index: int, stage: StageTemplate, gene_index: Mapping[str, int]) -> None:
-        prefix = f"stages[{index}]"
-        self._stage = stage
-        self._depth_gene = gene_index.get(f"{prefix}.num_layers")
-        self._stage_fields = stage.open_fields()
-        self._block_fields = stage.open_fields(per_block=True)
-        self._fields = (*self._stage_fields, *self._block_fields)
-        self._stage_genes = tuple(gene_index[f"{prefix}.{name}"] for name in self._stage_fields)
-        self._block_genes = [
-            tuple(gene_index[f"{prefix}.blocks[{position}].{name}"] for name in self._block_fields)
-            for position in range(stage.max_layers)
-        ]
-        self._made: dict[tuple[bool, tuple[int, ...]], Block] = {}
-
-    def num_layers(self, genotype: Sequence[int]) -> int:
-        option = 0 if self._depth_gene is None else genotype[self._depth_gene]
-        return cast(int, self._stage.num_layers.options[option])
-
-    def blocks(self, genotype: Sequence[int]) -> tuple[Block, ...]:
-        return tuple(self._block(genotype, position) for position in range(self.num_layers(genotype)))
-
-    def _block(self, genotype: Sequence[int], position: int) -> Block:
-        options = tuple([genotype[gene] for gene in (*self._stage_genes, *self._block_genes[position])])
-        key = (position == 0, options)
-        block = self._made.get(key)
-        if block is None:
-            picked = dict(zip(self._fields, options, strict=True))
-            block = self._made[key] = self._stage.block(picked, first=position == 0)
-        return block
-
-    def active(self, genotype: Sequence[int]) -> list[int]:
-        active = [] if self._depth_gene is None else [self._depth_gene]
-        in_use: set[str] = set()
-        for position, block in enumerate(self.blocks(genotype)):
-            applies = {name for name in self._fields if self._stage.applies(name, block.type)}
-            in_use |= applies
-            genes = zip(self._block_fields, self._block_genes[position], strict=True)
-            active += [gene for name, gene in genes if name in applies]
-        genes = zip(self._stage_fields, self._stage_genes, strict=True)
-        return active + [gene for name, gene in genes if name in in_use]
-
-    def write(
-        self, genotype: list[int], depth_option: int, picked: Mapping[str, int], blocks: Sequence[Mapping[str, int]]
-    ) -> None:
-        if self._depth_gene is not None:
-            genotype[self._depth_gene] = depth_option
-        for name, gene in zip(self._stage_fields, self._stage_genes, strict=True):
-            genotype[gene] = picked[name]
-        for block_picks, genes in zip(blocks, self._block_genes, strict=False):
-            for name, gene in zip(self._block_fields, genes, strict=True):
-                genotype[gene] = block_picks[name]

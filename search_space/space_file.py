@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, cast
 
 from search_space.architecture import ARCHITECTURE_RULES, MAX_BLOCKS
 from search_space.architecture_file import SHARED_NUMBERS, top_level
 from search_space.built_in import built_in, find_document
-from search_space.component import component_type, field_rules, plain_number, required_fields
+from search_space.component import check_names, component_type, field_rules, plain_number
 from search_space.documents import Document, Where
 from search_space.errors import InputError, did_you_mean
 from search_space.rules import NAME, Integer, OneOf, Rule, Text
@@ -18,6 +19,7 @@ from search_space.space import SearchSpace
 from search_space.stem import Stem
 from search_space.template import Choice, Option, StageTemplate, Template
 
+_Operation = dict[str, Option]
 _NUM_LAYERS = Integer(1, MAX_BLOCKS)
 _DESCRIPTION = Text(1_000)
 _MAX_OPTIONS = 256
@@ -61,8 +63,8 @@ def parse_space(document: Document) -> SearchSpace:
             with document.at((name,)):
                 constants[name] = ARCHITECTURE_RULES[name].check(name, plain[name])
     resolution = _choice(document, ("resolution",), ARCHITECTURE_RULES["resolution"])
-    stem = Template("stem", _fields(document, ("stem",), "stem"))
-    head = Template("head", _fields(document, ("head",), "head"))
+    stem = Template("stem", *_fields(document, ("stem",), "stem"))
+    head = Template("head", *_fields(document, ("head",), "head"))
     count = len(document.sequence(("stages",)))
     with document.at(("stages",)):
         if count > _MAX_STAGES:
@@ -77,26 +79,38 @@ def _stage(document: Document, path: Where) -> StageTemplate:
     given = document.mapping(path)
     layers_path = (*path, "num_layers")
     num_layers = _choice(document, layers_path, _NUM_LAYERS) if "num_layers" in given else Choice((1,))
-    stage = StageTemplate("block", _fields(document, path, "block", also=("num_layers",)), num_layers)
+    stage = StageTemplate("block", *_fields(document, path, "block", also=("num_layers",)), num_layers)
     with document.at(path):
         if num_layers.per_block or (stage.fields.get("stride") or num_layers).per_block:
             remedy = "leave out `per: block`"
             raise InputError("num_layers and stride belong to the stage, not to a block", remedy=remedy)
+        if any("stride" in operation for operation in stage.operations.values()):
+            remedy = "give stride beside op"
+            raise InputError("num_layers and stride belong to the stage, not to an operation", remedy=remedy)
     return stage
 
 
-def _fields(document: Document, path: Where, kind: str, also: tuple[str, ...] = ()) -> dict[str, Choice]:
-    """The choices of a component; every option must be legal for each block type that has the field."""
-    given = {name: value for name, value in document.mapping(path).items() if name not in also}
+def _fields(
+    document: Document, path: Where, kind: str, also: tuple[str, ...] = ()
+) -> tuple[dict[str, Choice], dict[str, _Operation]]:
+    """The choices of a component; every option must be legal for each type that has the field. And its operations."""
+    given = [name for name in document.mapping(path) if name not in (*also, "type", "op")]
+    kinds = [name for name in ("type", "op") if name in document.mapping(path)]
     with document.at(path):
-        if "type" not in given:
-            raise InputError(f"a {kind} needs a type", remedy="add `type:`")
-    types = _choice(document, (*path, "type"), _TypeName(kind))
-    components = [component_type(kind, name) for name in types.options]
-    fields = {"type": types}
+        if not kinds:
+            raise InputError(f"a {kind} needs a type", remedy="add `type:`, or `op:` for a choice among operations")
+        if len(kinds) > 1:
+            raise InputError(f"a {kind} has either a type or an op", remedy="remove one")
+    operations: dict[str, _Operation] = {}
+    if kinds == ["op"]:
+        operations = _operations(document, (*path, "op", "choice"), kind, given)
+        fields = {"op": Choice(tuple(operations), _per_block(document, (*path, "op")))}
+        names = [operation["type"] for operation in operations.values()]
+    else:
+        fields = {"type": _choice(document, (*path, "type"), _TypeName(kind))}
+        names = list(fields["type"].options)
+    components = [component_type(kind, name) for name in names]
     for name in given:
-        if name == "type":
-            continue
         having = [component for component in components if name in field_rules(component)]
         with document.at((*path, name)):
             if not having:
@@ -110,11 +124,40 @@ def _fields(document: Document, path: Where, kind: str, also: tuple[str, ...] = 
         if combined > _MAX_VARIANTS:
             rule = f"the choices of a {kind} may combine to at most {_MAX_VARIANTS:,} variants"
             raise InputError(rule, combined, remedy="leave out some options")
-        for component in components:
-            for name in required_fields(component):
-                if name not in fields:
-                    raise InputError(f"{component.type} needs {name}", remedy=f"add {name}")
-    return fields
+        for component in components if not operations else ():
+            check_names(component, {}, elsewhere=given)
+    return fields, operations
+
+
+def _operations(document: Document, path: Where, kind: str, beside: Sequence[str]) -> dict[str, _Operation]:
+    """`{NAME: {type: ..., FIELD: ...}, ...}`: the operations to choose from. `beside` are fields that stand outside."""
+    document.mapping(path[:-1], {"choice": True, "per": False})
+    operations: dict[str, _Operation] = {}
+    seen: list[_Operation] = []
+    for name, operation in document.mapping(path).items():
+        place = (*path, name)
+        document.mapping(place)
+        with document.at(place):
+            NAME.check("the name of an operation", name)
+            component = component_type(kind, operation.get("type"))
+            fields = {field: value for field, value in operation.items() if field != "type"}
+            for field in fields:
+                if field in beside:
+                    raise InputError(f"{field} may not stand both in an operation and beside op", remedy="remove one")
+            check_names(component, fields, elsewhere=beside)
+            rules = field_rules(component)
+            checked = {field: _option(rules[field], field, value) for field, value in fields.items()}
+            operations[name] = {"type": component.type, **checked}
+            defaults = {field.name: field.default for field in dataclasses.fields(component)}
+            full = {field: plain_number(value) for field, value in defaults.items() if field not in beside}
+            if full | operations[name] in seen:
+                raise InputError("the operations of a choice must differ", operation, remedy="remove one")
+            seen.append(full | operations[name])
+    with document.at(path):
+        if not operations:
+            raise InputError("op needs at least one operation", remedy="add `NAME: {type: ...}`")
+        _check_number(operations)
+    return operations
 
 
 class _TypeName:
@@ -146,15 +189,22 @@ def _choice(document: Document, path: Where, rule: Rule) -> Choice:
                 raise InputError(f"the options of {name} must differ", item, remedy="remove one")
             options.append(option)
     with document.at((*path, "choice")):
-        if len(options) > _MAX_OPTIONS:
-            raise InputError(f"a choice may have at most {_MAX_OPTIONS} options", len(options), remedy="leave out some")
-    scope = "stage"
-    if "per" in value:
-        with document.at((*path, "per")):
-            scope = OneOf(("stage", "block")).check("per", value["per"])
-            if scope == "block" and path[0] != "stages":
-                raise InputError(f"{name} is chosen once for the network", scope, remedy="leave out `per`")
-    return Choice(tuple(options), per_block=scope == "block")
+        _check_number(options)
+    return Choice(tuple(options), _per_block(document, path))
+
+
+def _check_number(options: Collection[Any]) -> None:
+    if len(options) > _MAX_OPTIONS:
+        raise InputError(f"a choice may have at most {_MAX_OPTIONS} options", len(options), remedy="leave out some")
+
+
+def _per_block(document: Document, path: Where) -> bool:
+    """Whether a choice has `per: block`."""
+    with document.at((*path, "per")):
+        scope = OneOf(("stage", "block")).check("per", document.get(path).get("per", "stage"))
+        if scope == "block" and path[0] != "stages":
+            raise InputError(f"{path[-1]} is chosen once for the network", scope, remedy="leave out `per`")
+    return scope == "block"
 
 
 def _option(rule: Rule, name: str, value: Any) -> Option:
@@ -163,12 +213,17 @@ def _option(rule: Rule, name: str, value: Any) -> Option:
 
 
 def _check_sizes(document: Document, space: SearchSpace) -> None:
-    """Refuse spaces with networks that cannot be: too deep, or with more strides than pixels."""
+    """Refuse spaces with networks that cannot be: too deep, without blocks, or with more strides than pixels."""
     deepest = sum(stage.max_layers for stage in space.stages)
     if deepest > MAX_BLOCKS:
         with document.at(("stages",)):
             raise InputError(f"a network may have at most {MAX_BLOCKS:,} blocks", deepest, remedy="lower num_layers")
     stems = [cast(Stem, stem) for stem in space.stem.variants]
+    for channels in {stem.out_channels for stem in stems}:
+        if all(_may_vanish(stage, channels) for stage in space.stages):
+            rule = "every block of a network could do nothing, and a network needs a block that does something"
+            with document.at(("stages",)):
+                raise InputError(rule, remedy="change the width or the stride in one of the stages")
     total = max(stem.stride for stem in stems) * math.prod(
         max(block.stride for setting in stage.settings for block in setting.first) for stage in space.stages
     )
@@ -179,15 +234,30 @@ def _check_sizes(document: Document, space: SearchSpace) -> None:
             raise InputError(rule, smallest, remedy="raise it or drop strides")
 
 
+def _may_vanish(stage: StageTemplate, channels: int) -> bool:
+    """Whether all blocks of the stage may do nothing to that many channels."""
+    deeper = range(1, min(cast(Sequence[int], stage.num_layers.options)))[:1]
+    return any(all(channels in setting.idle(position) for position in (0, *deeper)) for setting in stage.settings)
+
+
 def describe_choices(space: SearchSpace) -> list[Mapping[str, Any]]:
     """A row for each part of the space: its name and, by field, the fixed value or the list of options."""
     rows: list[Mapping[str, Any]] = [{"part": "network", "resolution": _described(space.resolution)}]
     rows.append({"part": "stem", **{name: _described(choice) for name, choice in space.stem.fields.items()}})
     for index, stage in enumerate(space.stages):
         fields = {"num_layers": stage.num_layers, **stage.fields}
-        rows.append({"part": f"stages[{index}]", **{name: _described(choice) for name, choice in fields.items()}})
+        meanings = {f"op {name}": _meaning(operation) for name, operation in stage.operations.items()}
+        described = {name: _described(choice) for name, choice in fields.items()}
+        rows.append({"part": f"stages[{index}]", **described, **meanings})
     rows.append({"part": "head", **{name: _described(choice) for name, choice in space.head.fields.items()}})
     return rows
+
+
+def _meaning(operation: Mapping[str, Option]) -> str:
+    """`mbconv, kernel_size 3, expand_ratio 6`."""
+    return ", ".join(
+        [str(operation["type"]), *(f"{name} {value}" for name, value in operation.items() if name != "type")]
+    )
 
 
 def _described(choice: Choice) -> Any:

@@ -35,15 +35,19 @@ class Template:
 
     kind: str
     fields: Mapping[str, Choice]
-    """Field name -> choice, `type` among them. Fields left out have their default."""
+    """Field name -> choice, `type` or `op` among them. Fields left out have their default."""
+    operations: Mapping[str, Mapping[str, Option]]
+    """What the options of `op` stand for: the `type`, and the fields that go with it."""
 
     def applies(self, field: str, type_name: Any) -> bool:
         """Whether components of this type have the field."""
-        return field == "type" or field in field_rules(component_type(self.kind, type_name))
+        return field in ("type", "op") or field in field_rules(component_type(self.kind, type_name))
 
     def make(self, picked: Picked, **fixed: Any) -> Component:
         """The component with the picked options; fields that its type lacks are passed over."""
         values = {name: choice.options[picked.get(name, 0)] for name, choice in self.fields.items()}
+        if self.operations:
+            values |= self.operations[cast(str, values.pop("op"))]
         component = component_type(self.kind, values.pop("type"))
         rules = field_rules(component)
         return component(**{name: value for name, value in (values | fixed).items() if name in rules})
@@ -108,3 +112,15 @@ class StageSetting:
     def allowed(self, position: int) -> dict[Block, dict[str, int]]:
         """Block -> per-block options, for the block at `position` of the stage."""
         return self.rest if position else self.first
+
+    def idle(self, position: int) -> Mapping[int, Block]:
+        """Channels -> a block that may stand at `position` and does nothing to that many channels."""
+        return self._idle[min(position, 1)]
+
+    @functools.cached_property
+    def _idle(self) -> tuple[dict[int, Block], dict[int, Block]]:
+        first, rest = (
+            {block.out_channels: block for block in reversed(allowed) if block.does_nothing(block.out_channels)}
+            for allowed in (self.first, self.rest)
+        )
+        return first, rest

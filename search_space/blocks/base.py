@@ -18,3 +18,10 @@ class Block(FeatureMapPart):
     """
 
     kind: ClassVar[str] = "block"
+
+    def does_nothing(self, in_channels: int) -> bool:
+        """Whether its output is its input, always. Then it is no part of the network: architectures leave it out.
+
+        It has no stride then, and as many `out_channels` as `in_channels`.
+        """
+        return False

@@ -22,8 +22,8 @@ TYPES = component_types("block")
 pytestmark = pytest.mark.parametrize("name", sorted(TYPES))
 
 
-def variants(name: str) -> list[Block]:
-    """The default block, and one for each field at another of its legal values."""
+def variants(name: str, *, busy_behind: int = 0) -> list[Block]:
+    """The default block, and one for each field at another of its legal values; on demand those that do something."""
     default = cast(Block, from_dict("block", {"type": name, "out_channels": 16}))
     made = [default, dataclasses.replace(default, stride=2)]
     for field, rule in field_rules(TYPES[name]).items():
@@ -33,7 +33,7 @@ def variants(name: str) -> list[Block]:
             made += [dataclasses.replace(default, **{field: odd}) for odd in (1, 3, 5, 7)]
         elif field not in ("out_channels", "stride"):
             made += [dataclasses.replace(default, **{field: value}) for value in (0.25, 1)]
-    return made
+    return [block for block in made if not (busy_behind and block.does_nothing(busy_behind))]
 
 
 @pytest.mark.parametrize(("in_channels", "size"), [(16, 8), (24, 7), (16, 1)])
@@ -47,7 +47,7 @@ def test_shapes_are_those_declared(name: str, in_channels: int, size: int) -> No
 
 
 def test_it_can_be_trained_and_scripted_for_deployment(name: str) -> None:
-    for block in variants(name)[:3]:
+    for block in variants(name, busy_behind=16)[:3]:
         module = block.build(16, BuildContext(drop_path=0.5))
         initialise(module)
         module(torch.randn(2, 16, 8, 8)).sum().backward()
@@ -61,11 +61,25 @@ def test_plain_data_round_trip(name: str) -> None:
 
 
 def test_it_is_counted(name: str) -> None:
-    for block in variants(name):
+    for block in variants(name, busy_behind=16):
         module = block.build(16, BuildContext()).eval().requires_grad_(False)
         counted = outline_of(module).count((16, 8, 8))
         assert counted.macs > 0
         assert counted.output_shape == (block.out_channels, block.out_size(8), block.out_size(8))
+
+
+@torch.no_grad()
+def test_what_does_nothing_passes_its_input_on(name: str) -> None:
+    for block in variants(name):
+        for in_channels in (16, 24):
+            x = torch.randn(2, in_channels, 5, 5)
+            module = block.build(in_channels, BuildContext(drop_path=0.1))
+            if block.does_nothing(in_channels):
+                assert torch.equal(module(x), x)
+                assert torch.equal(module.eval()(x), x)
+                assert not list(module.parameters())
+            else:
+                assert list(module.parameters())
 
 
 def test_nothing_else_names_it(name: str) -> None:
@@ -74,7 +88,8 @@ def test_nothing_else_names_it(name: str) -> None:
     root = own.parents[1]
     for package in ("search_space", "searchers", "evaluators", "latency", "nas"):
         for file in (root / package).rglob("*.py"):
-            if file.parent == own or name == "conv":  # `conv` is also the name of a stem
+            # `conv` is also the name of a stem, and `identity` that of an activation.
+            if file.parent == own or name == "conv" or (name, file.name) == ("identity", "layers.py"):
                 continue
             strings = [n.value for n in ast.walk(ast.parse(file.read_text())) if isinstance(n, ast.Constant)]
             assert name not in strings, file

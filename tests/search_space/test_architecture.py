@@ -217,7 +217,7 @@ def test_arch_id_is_the_same_in_another_release() -> None:
         (lambda: Stage(()), "a stage needs at least one block; add a block"),
         (lambda: Stage((Conv(out_channels=8), Conv(out_channels=8, stride=2))), "only the first block of a stage may"),
         (lambda: Stage((Conv(out_channels=8), Conv(out_channels=9))), "equal out_channels, got 9; use 8 or start a"),
-        (lambda: tiny(stages=()), "a network needs 1 to 1,000 blocks, got 0; change the depths"),
+        (lambda: tiny(stages=()), "a network needs 1 to 1,000 blocks that do something, got 0; change the"),
         (lambda: tiny(stages=(Conv(out_channels=8),)), "stages must be Stage values, got Conv("),
         (lambda: tiny(resolution=3), "resolution must be at least the product of all strides, 4, got 3; raise it or"),
         (

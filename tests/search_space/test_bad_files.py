@@ -92,7 +92,11 @@ ARCHITECTURES = [
         "layers: 0",
         "num_layers must be 1 to 1000, got 0 (FILE:6, stages[0].num_layers); use a whole number",
     ),
-    ("layers: 2", "layers: 1000", "a network needs 1 to 1,000 blocks, got 1001 (FILE:5, stages); change the depths"),
+    (
+        "layers: 2",
+        "layers: 1000",
+        "a network needs 1 to 1,000 blocks that do something, got 1001 (FILE:5, stages); change",
+    ),
     (
         "layers: 2",
         "layers: 2, num_layers: 2",
@@ -199,7 +203,9 @@ def test_misspelt_names_get_the_nearest_one() -> None:
         "references hold no such name, nor is it a file, got 'mobilenetv3-big'; did you mean mobilen"
     )
     assert refusal(load_space, "mobilnetv2").endswith("got 'mobilnetv2'; did you mean mobilenetv2?")
-    assert "use efficientnet, efficientnetv2, mnasnet, mobilenetv2 or mobilenetv3" in refusal(load_space, "zzz")
+    assert "use efficientnet, efficientnetv2, mnasnet, mobilenetv2, mobilenetv3 or nasbench-macro" in refusal(
+        load_space, "zzz"
+    )
 
 
 def test_newer_schemas_are_told_before_their_new_fields(tmp_path: Path) -> None:
