@@ -39,12 +39,20 @@ class Evaluator(ABC):
 
     directions: ClassVar[Mapping[str, Direction]]
     """Which way is better, for the metrics a search may rank by."""
+    noisy: bool = True
+    """Whether another seed gives another score, so that a second look at a network is worth something."""
 
     @abstractmethod
     def evaluate(self, architecture: Architecture, *, seed: int) -> Iterator[Report]:
         """Score one network, reporting as it goes.
 
         Raises `EvaluationFailed`, with the reason, if the network cannot be scored. Metrics are finite.
+        """
+
+    def use_device(self, device: str) -> None:  # noqa: B027
+        """Compute on this device from now on: a worker's may not be there where the evaluator was made.
+
+        Evaluators that compute nothing need not care. Raises `InputError` if it is not there.
         """
 
     @abstractmethod

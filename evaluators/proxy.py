@@ -53,6 +53,11 @@ class ProxyTraining(Evaluator):
         splits = {name: split for name, split in self.data.splits.items() if name != "test"}
         return {**self.__dict__, "_batches": {}, "data": dataclasses.replace(self.data, splits=splits)}
 
+    def use_device(self, device: str) -> None:
+        """Train on this device from now on."""
+        self.device = choose_device(device)
+        self._batches.clear()
+
     def describe(self) -> dict[str, Any]:
         """The data, the recipe and the device."""
         return {

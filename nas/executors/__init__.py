@@ -10,9 +10,10 @@ from evaluators import Evaluator
 from nas.executors.base import Event, Executor, Failed, Finished, Job, Progress, WorkersCannotStart
 from nas.executors.inline import InlineExecutor
 from nas.executors.processes import ProcessExecutor
+from nas.executors.ray import RayExecutor
 from nas.executors.retrying import Retrying
 
-EXECUTORS = ("inline",)
+EXECUTORS = ("inline", "ray")
 
 
 @dataclass(frozen=True)
@@ -33,10 +34,18 @@ class ExecutorOptions:
 def make_executor(
     name: str, evaluator: Evaluator, options: ExecutorOptions, log: str | os.PathLike[str] | None = None
 ) -> Executor:
-    """The executor of this name; `log` takes what worker processes print."""
+    """The executor of this name; `log` takes what worker processes print. Raises `InputError` if Ray cannot be had."""
     assert name in EXECUTORS
     executor: Executor
-    if options.workers == 1 and options.trial_timeout_s == math.inf:
+    if name == "ray":
+        executor = RayExecutor(
+            evaluator,
+            options.workers,
+            gpus_per_trial=options.gpus_per_trial,
+            address=options.ray_address,
+            timeout_s=options.trial_timeout_s,
+        )
+    elif options.workers == 1 and options.trial_timeout_s == math.inf:
         executor = InlineExecutor(evaluator)
     else:  # with a limit, even a single worker: what hangs can only be ended from outside
         executor = ProcessExecutor(evaluator, options.workers, log, options.trial_timeout_s)
@@ -54,6 +63,7 @@ __all__ = [
     "Job",
     "ProcessExecutor",
     "Progress",
+    "RayExecutor",
     "Retrying",
     "WorkersCannotStart",
     "make_executor",

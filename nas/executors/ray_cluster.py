@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import pickle
 import signal
@@ -12,7 +13,7 @@ import threading
 import time
 import warnings
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
 from evaluators import Evaluator
 from search_space import InputError
@@ -20,6 +21,8 @@ from search_space.errors import WorkFailed, one_line
 
 _RULE = "--ray-address must be the address of a running Ray cluster"
 _START = "start one with `ray start --head`, or leave it out for one of our own"
+Connection = Literal["found", "attached", "own"]
+"""Whose it was before: somebody's, who will end it; nobody's; nor was there a cluster."""
 # Ray ends the whole process, without a word to Python, when it has not heard from the cluster's head for 60 s.
 _PATIENCE_S = 20.0
 
@@ -28,8 +31,8 @@ class ClusterLost(WorkFailed):
     """The head of the cluster is gone, and with it every evaluation under way."""
 
 
-def connect(address: str, workers: int, evaluator: Evaluator) -> bool:
-    """Connect to a cluster; whether this began a connection, for `close` to end.
+def connect(address: str, workers: int, evaluator: Evaluator) -> Connection:
+    """Connect to a cluster.
 
     In this order: the connection there is; `address`, else RAY_ADDRESS; the cluster this machine is a node of; one of
     our own with a CPU for each worker. `auto` stands for any but the last, `local` for the last.
@@ -38,14 +41,14 @@ def connect(address: str, workers: int, evaluator: Evaluator) -> bool:
     import ray
 
     if ray.is_initialized():
-        return False
+        return "found"
     given = address if address not in ("", "auto") else os.environ.get("RAY_ADDRESS", "")
     if given in ("", "auto"):
         # Ray would try for minutes, then end the process, if what it remembers of this machine is gone.
         remembered = _remembered()
         if remembered and answers(remembered):
             _init(None, remembered)
-            return True
+            return "attached"
         if "auto" in (address, given):
             raise InputError(_RULE, "auto", remedy=f"none is running here: {_START}")
     elif given != "local":
@@ -56,10 +59,10 @@ def connect(address: str, workers: int, evaluator: Evaluator) -> bool:
             where = "" if address else "RAY_ADDRESS"
             raise InputError(_RULE, given, where=where, remedy=f"nothing answers there; {_START}")
         _init(given, given)
-        return True
+        return "attached"
     memory = max(100 * 2**20, 2 * _size(evaluator))
     _init("local", "", num_cpus=workers, object_store_memory=memory, include_dashboard=False)
-    return True
+    return "own"
 
 
 def _remembered() -> str:
@@ -85,7 +88,7 @@ def _init(address: str | None, shown: str, **options: Any) -> None:
 
     try:
         with _own_signals():
-            ray.init(address=address, log_to_driver=False, logging_level="ERROR", **options)
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)
     except (Exception, SystemExit) as error:  # SystemExit: Ray ends what cannot reach a cluster by a signal
         text = one_line(str(error))
         if not shown:
@@ -125,10 +128,15 @@ def require_answer(address: str, patience_s: float = _PATIENCE_S) -> None:
 
 
 def check_room(workers: int, gpus: float, *, own: bool) -> None:
-    """Warn if not all workers find a place at once; raises `InputError` for GPUs that our own cluster cannot have."""
+    """Warn if not all workers find a place at once: a cluster may grow.
+
+    Raises `InputError` for GPUs that cannot be had: our `own` cluster is this machine and does not grow.
+    """
     import ray
 
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    if gpus > 1 and gpus != int(gpus):
+        raise InputError("--gpus-per-trial must be at most 1, or a whole number", gpus)
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
     if gpus and own and not any(node.get("GPU", 0) for node in nodes):
         remedy = "leave it out, or use a cluster that has some (--ray-address)"
         raise InputError("--gpus-per-trial needs a machine with GPUs", gpus, remedy=remedy)
@@ -136,13 +144,9 @@ def check_room(workers: int, gpus: float, *, own: bool) -> None:
     room = sum(int(min(node.get("CPU", 0), node.get("GPU", 0) / gpus + 1e-6 if gpus else workers)) for node in nodes)
     if room < workers:
         each = "1 CPU" + (f" and {gpus:g} GPU" if gpus else "")
-        rest = "as the cluster grows" if room else "unless the cluster grows, the search will not begin"
-        warnings.warn(
-            f"asked for {workers} workers with {each} each, the Ray cluster has room for {room}; {rest}"
-            if not room
-            else f"asked for {workers} workers with {each} each, the Ray cluster has room for {room}: more start {rest}",
-            stacklevel=2,
-        )
+        rest = f"{room}: the others start as it grows" if room else "none: the search begins once it grows"
+        asked = f"asked for {workers} workers with {each} each"
+        warnings.warn(f"{asked}, the Ray cluster has room for {rest}", stacklevel=2)
 
 
 def paths() -> dict[str, Any]:

@@ -48,7 +48,8 @@ class Worker:
         """Answers once the worker is ready."""
         import ray
 
-        return About(ray.util.get_node_ip_address(), ray.get_runtime_context().get_node_id(), versions())
+        address = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
+        return About(address, ray.get_runtime_context().get_node_id(), versions())
 
     def run(self, job: Job) -> Iterator[Event | Started | Worn]:
         """Run a job."""
@@ -69,7 +70,7 @@ def held_bytes() -> int:
     """GPU memory that this process holds after giving back what it can."""
     import torch
 
-    if not torch.cuda.is_initialized():
+    if not torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         return 0
     gc.collect()
     torch.cuda.empty_cache()
