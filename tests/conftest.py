@@ -31,6 +31,15 @@ def cifar10_small() -> str:
     return f"npz:{file}"
 
 
+@pytest.fixture(scope="session")
+def nasbench_macro() -> Path:
+    """The table of NAS-Bench-Macro, where it is at hand."""
+    file = SHARED_DATA / "nas-bench-macro" / "nas-bench-macro_cifar10.json"
+    if not file.exists():
+        pytest.skip(f"needs {file.name}, which the project does not ship")
+    return file
+
+
 @pytest.fixture
 def four_processors(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wherever the tests run, two threads may be asked for, and five may not."""

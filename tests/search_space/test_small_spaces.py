@@ -91,7 +91,39 @@ head:
   dropout: {choice: [0, 0.2]}
 """,
 }
-SPACES = MBCONV_SPACES | OTHER_SPACES
+IDENTITY = "{identity: {type: identity}, k3: {type: mbconv, kernel_size: 3, expand_ratio: 2}, other: {type: conv}}"
+IDENTITY_SPACES = {
+    "identity per block": f"""stages:
+- {{num_layers: {{choice: [1, 2, 3]}}, out_channels: 16, stride: 2, op: {{choice: {IDENTITY}, per: block}}}}
+""",
+    "identity per stage": f"""stages:
+- {{num_layers: {{choice: [3, 2]}}, out_channels: {{choice: [8, 16]}}, op: {{choice: {IDENTITY}}}}}
+- {{type: conv, out_channels: 16, kernel_size: {{choice: [3, 5]}}}}
+""",
+    "identity first, width as before": f"""stages:
+- {{num_layers: 2, out_channels: 8, op: {{choice: {IDENTITY}, per: block}}}}
+- {{num_layers: {{choice: [1, 2]}}, out_channels: {{choice: [8, 16]}}, stride: {{choice: [1, 2]}},
+   op: {{choice: {IDENTITY}, per: block}}}}
+- {{type: conv, out_channels: 8}}
+""",
+    "identity by type, width per block": """stages:
+- type: {choice: [mbconv, identity], per: block}
+  num_layers: {choice: [2, 3]}
+  out_channels: {choice: [16, 8], per: block}
+  expand_ratio: {choice: [3, 2]}
+- {type: {choice: [identity, mbconv]}, num_layers: {choice: [1, 2]}, out_channels: 8, stride: 2, expand_ratio: 2}
+""",
+    "identity in stages that merge": f"""stages:
+- {{num_layers: {{choice: [1, 2]}}, out_channels: 16, op: {{choice: {IDENTITY}, per: block}}}}
+- {{num_layers: 2, out_channels: 16, op: {{choice: {IDENTITY}, per: block}}}}
+""",
+    "identity behind two stems": f"""stages:
+- {{num_layers: 2, out_channels: {{choice: [16, 24]}}, op: {{choice: {IDENTITY}, per: block}}}}
+- {{type: conv, out_channels: {{choice: [16, 24]}}, stride: 2}}
+stem: {{type: conv, out_channels: {{choice: [16, 8]}}, kernel_size: {{choice: [3, 5]}}}}
+""",
+}
+SPACES = MBCONV_SPACES | OTHER_SPACES | IDENTITY_SPACES
 
 
 def _text(stages: str) -> str:
@@ -124,7 +156,14 @@ def test_size_counts_distinct_architectures(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "size"), [("one point", 1), ("kernel per block", 2 + 4 + 8), ("variant without effect", 10)]
+    ("name", "size"),
+    [
+        ("one point", 1),
+        ("kernel per block", 2 + 4 + 8),
+        ("variant without effect", 10),
+        # The first block may be one of three, then none, one or two of two.
+        ("identity per block", 3 * (1 + 2 + 4)),
+    ],
 )
 def test_size_counted_by_hand(name: str, size: int) -> None:
     assert space_of(name).size == size
@@ -152,6 +191,34 @@ def test_genes_that_are_not_active_change_nothing(name: str) -> None:
         for index in set(range(len(space.genes))) - set(space.active(genotype)):
             for option in range(len(space.genes[index].options)):
                 assert known[(*genotype[:index], option, *genotype[index + 1 :])] == arch_id
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_the_canonical_genotype_is_of_the_same_network(name: str) -> None:
+    space, known = space_of(name), arch_ids(name)
+    for genotype, arch_id in known.items():
+        canonical = space.canonical(genotype)
+        assert known[canonical] == arch_id
+        assert space.canonical(canonical) == canonical
+        active = space.active(canonical)
+        assert not any(option for index, option in enumerate(canonical) if index not in active)
+
+
+# Where a block could as well be the last of a stage as the first of the next, spellings are left over.
+LEFT_OVER = {
+    "adjacent stages merge": 24,
+    "adjacent stages merge at some widths": 6,
+    "identity first, width as before": 18,
+    "identity by type, width per block": 27,
+    "identity in stages that merge": 18,
+}
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_a_network_has_one_canonical_genotype(name: str) -> None:
+    space = space_of(name)
+    canonical = {space.canonical(genotype) for genotype in arch_ids(name)}
+    assert len(canonical) == space.size + LEFT_OVER.get(name, 0)
 
 
 @pytest.mark.parametrize("name", SPACES)

@@ -66,6 +66,18 @@ def test_inactive_genes_change_nothing(preset: str, seed: int) -> None:
     assert space.decode(mixed).arch_id == space.decode(genotype).arch_id
 
 
+@given(st.sampled_from(presets()), seeds)
+def test_the_canonical_genotype_is_of_the_same_network(preset: str, seed: int) -> None:
+    space = space_of(preset)
+    genotype, other = sample(space, seed), sample(space, seed + 1)
+    canonical = space.canonical(genotype)
+    assert space.check(canonical) == canonical == space.canonical(canonical)
+    assert space.decode(canonical).arch_id == space.decode(genotype).arch_id
+    active = set(space.active(genotype))
+    assert list(space.active(genotype)) == sorted(active)
+    assert space.canonical([genotype[i] if i in active else other[i] for i in range(len(genotype))]) == canonical
+
+
 @pytest.mark.parametrize("preset", sorted(POINTS))
 def test_neighbours_are_other_networks_one_gene_away(preset: str) -> None:
     space = space_of(preset)
