@@ -139,7 +139,9 @@ def _operations(document: Document, path: Where, kind: str, beside: Sequence[str
         document.mapping(place)
         with document.at(place):
             NAME.check("the name of an operation", name)
-            component = component_type(kind, operation.get("type"))
+            if "type" not in operation:
+                raise InputError("an operation needs a type", remedy="add `type:`")
+            component = component_type(kind, operation["type"])
             fields = {field: value for field, value in operation.items() if field != "type"}
             for field in fields:
                 if field in beside:
@@ -243,14 +245,18 @@ def _may_vanish(stage: StageTemplate, channels: int) -> bool:
 def describe_choices(space: SearchSpace) -> list[Mapping[str, Any]]:
     """A row for each part of the space: its name and, by field, the fixed value or the list of options."""
     rows: list[Mapping[str, Any]] = [{"part": "network", "resolution": _described(space.resolution)}]
-    rows.append({"part": "stem", **{name: _described(choice) for name, choice in space.stem.fields.items()}})
+    rows.append({"part": "stem", **_described_fields(space.stem)})
     for index, stage in enumerate(space.stages):
-        fields = {"num_layers": stage.num_layers, **stage.fields}
-        meanings = {f"op {name}": _meaning(operation) for name, operation in stage.operations.items()}
-        described = {name: _described(choice) for name, choice in fields.items()}
-        rows.append({"part": f"stages[{index}]", **described, **meanings})
-    rows.append({"part": "head", **{name: _described(choice) for name, choice in space.head.fields.items()}})
+        row = {"part": f"stages[{index}]", "num_layers": _described(stage.num_layers)}
+        rows.append({**row, **_described_fields(stage)})
+    rows.append({"part": "head", **_described_fields(space.head)})
     return rows
+
+
+def _described_fields(template: Template) -> dict[str, Any]:
+    """Field -> what may be picked; then `op NAME` -> what the operation is, for each."""
+    meanings = {f"op {name}": _meaning(operation) for name, operation in template.operations.items()}
+    return {**{name: _described(choice) for name, choice in template.fields.items()}, **meanings}
 
 
 def _meaning(operation: Mapping[str, Option]) -> str:

@@ -109,7 +109,11 @@ SPACES = [
         "{type: {choice: [pooled, x]}}",
         "head type must be a known name, got 'x' (FILE:11, head.type.choi",
     ),
-    ("{type: pooled}", "{}", "a head needs a type (FILE:11, head); add `type:`"),
+    (
+        "{type: pooled}",
+        "{}",
+        "a head needs a type (FILE:11, head); add `type:`, or `op:` for a choice among operations",
+    ),
     (
         "type: mbconv",
         "type: {choice: [conv, mbcov]}",
@@ -126,6 +130,102 @@ SPACES = [
         "a choice may have at most 256 options, got 257 (FILE:7, st",
     ),
 ]
+
+
+OPERATIONS = SPACE.replace(
+    "type: mbconv", "op: {choice: {skip: {type: identity}, k3: {type: mbconv, expand_ratio: 3}}}"
+)
+SKIP, K3 = "skip: {type: identity}", "k3: {type: mbconv, expand_ratio: 3}"
+OPS = [
+    ("- op", "- type: mbconv\n  op", "a block has either a type or an op (FILE:6, stages[0]); remove one"),
+    (f"{{choice: {{{SKIP}, {K3}}}}}", "k3", "stages[0].op must be a mapping of names to values, got 'k3' (FILE:6, st"),
+    (f"{{{SKIP}, {K3}}}", "[skip, k3]", "stages[0].op.choice must be a mapping of names to values, got ['skip', 'k3']"),
+    (f"{{{SKIP}, {K3}}}", "{}", "op needs at least one operation (FILE:6, stages[0].op.choice); add `NAME: {type: "),
+    ("{choice: {skip", "{choices: {skip", "got 'choices' (FILE:6, stages[0].op.choices); did you mean choice?"),
+    (f"{{choice: {{{SKIP}, {K3}}}}}", "{per: block}", "stages[0].op needs choice (FILE:6, stages[0].op); add choice"),
+    ("{choice: {skip", "{per: net, choice: {skip", "got 'net' (FILE:6, stages[0].op.per); use block or stage"),
+    (SKIP, "skip: identity", "stages[0].op.choice.skip must be a mapping of names to values, got 'identity' (FILE:6"),
+    (SKIP, "skip: {}", "an operation needs a type (FILE:6, stages[0].op.choice.skip); add `type:`"),
+    (SKIP, "skip: {type: idendity}", "got 'idendity' (FILE:6, stages[0].op.choice.skip.type); did you mean identity?"),
+    (SKIP, "skip: {type: [identity]}", "block type must be a known name, got ['identity'] (FILE:6, stages[0].op.cho"),
+    (SKIP, "'': {type: identity}", "the name of an operation must be text on one line, 1 to 200 characters, got ''"),
+    (SKIP, "k3: {type: identity}", "a key may stand only once, got 'k3' (FILE:6, stages[0].op.choice); remove one"),
+    (
+        SKIP,
+        "skip: {type: identity, expand_ratio: 3}",
+        "identity has no field of this name, got 'expand_ratio' (FILE:6, stages[0].op.choice.skip.expand_ratio); use",
+    ),
+    (
+        SKIP,
+        "skip: {type: mbconv, expand_ratio: 3.0}",
+        "the operations of a choice must differ, got {'type': 'mbconv', 'expand_ratio': 3} (FILE:6, stages[0].op.cho",
+    ),
+    (
+        K3,
+        "a: {type: mbconv}, b: {type: mbconv, expand_ratio: 6}",
+        "the operations of a choice must differ, got {'type': 'mbconv', 'expand_ratio': 6} (FILE:6, stages[0].op.cho",
+    ),
+    (
+        "expand_ratio: 3",
+        "kernel_size: 3",
+        "kernel_size may not stand both in an operation and beside op (FILE:6, stages[0].op.choice.k3); remove one",
+    ),
+    ("expand_ratio: 3", "expand_ratio: 0", "expand_ratio must be 0.25 to 64, got 0 (FILE:6, stages[0].op.choice.k3.e"),
+    (
+        "expand_ratio: 3",
+        "expand_ratio: {choice: [3, 6]}",
+        "expand_ratio must be a number, got {'choice': [3, 6]} (FILE:6, stages[0].op.choice.k3.expand_ratio); use a",
+    ),
+    ("  out_channels: {choice: [8, 16]}\n", "", "identity needs out_channels (FILE:6, stages[0].op.choice.skip); add"),
+    ("  stride: 2\n", "  se_ratoi: 1\n", "no block type chosen here has a field of this name, got 'se_ratoi' (FILE:9"),
+    (
+        "  stride: 2\n",
+        "  stages: 1\n",
+        "no block type chosen here has a field of this name, got 'stages' (FILE:9, stages[0].stages)",
+    ),
+    (
+        K3,
+        ", ".join(f"k{n}: {{type: mbconv, expand_ratio: {n}}}" for n in range(1, 61))
+        + "".join(f", o{n}: {{type: mbconv, expand_ratio: 3.{n:03}}}" for n in range(1, 197)),
+        "a choice may have at most 256 options, got 257 (FILE:6, stages[0].op.choice); leave out some",
+    ),
+]
+
+
+def test_the_unbroken_file_with_operations_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text(OPERATIONS)
+    assert load_space(path).size == 2 * (1 + (2 + 4))  # width; skipping, or one or two blocks of two kernel sizes
+
+
+@pytest.mark.parametrize(("old", "new", "message"), OPS)
+def test_broken_operations(old: str, new: str, message: str, tmp_path: Path) -> None:
+    assert old in OPERATIONS
+    path = tmp_path / "a.yaml"
+    path.write_text(OPERATIONS.replace(old, new, 1))
+    with pytest.raises(InputError) as caught:
+        load_space(path)
+    assert message.replace("FILE", str(path)) in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_stride_belongs_to_the_stage_and_not_to_an_operation(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text(OPERATIONS.replace("expand_ratio: 3", "stride: 2").replace("  stride: 2\n", ""))
+    message = (
+        r"num_layers and stride belong to the stage, not to an operation \(.*:6, stages\[0\]\); give stride beside"
+    )
+    with pytest.raises(InputError, match=message):
+        load_space(path)
+
+
+def test_an_operation_per_block_is_for_blocks_only(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text(OPERATIONS.replace("{type: pooled}", "{op: {choice: {a: {type: pooled}}, per: block}}"))
+    with pytest.raises(
+        InputError, match=r"op is chosen once for the network, got 'block' \(.*:11, head.op.per\); leave"
+    ):
+        load_space(path)
 
 
 def test_the_unbroken_file_is_read(tmp_path: Path) -> None:
