@@ -16,6 +16,7 @@ def proxy_form(architecture: Architecture, *, resolution: int, final_size: int, 
     Strides are dropped from the last stage backwards until the last feature map is at least `final_size` pixels high,
     since a network for 224 px leaves less than one pixel of a 16 px image. The late ones go first: the early stages
     then keep the resolutions, relative to the image, that they were designed for, and the form stays cheap.
+    A block that does nothing without its stride goes with it; raises `InputError` if no block is left then.
     """
     stem, stages = architecture.stem, list(architecture.stages)
     sizes = [stem.out_size(resolution)]

@@ -20,7 +20,7 @@ from evaluators.base import Direction, EvaluationFailed, Evaluator, OutOfMemory,
 from evaluators.device import amp_dtype, autocast, choose_device
 from evaluators.images import ImageData, Pixels, Split
 from evaluators.recipe import Recipe, default_recipe
-from search_space import Architecture, build_model
+from search_space import Architecture, InputError, build_model
 
 _EVAL_BATCH = 512
 
@@ -84,12 +84,15 @@ class ProxyTraining(Evaluator):
 
     def _train(self, architecture: Architecture, generator: torch.Generator) -> Iterator[Report]:
         recipe = self.recipe
-        form = proxy_form(
-            architecture,
-            resolution=recipe.resolution_px,
-            final_size=recipe.final_size_px,
-            num_classes=self.data.num_classes,
-        )
+        try:
+            form = proxy_form(
+                architecture,
+                resolution=recipe.resolution_px,
+                final_size=recipe.final_size_px,
+                num_classes=self.data.num_classes,
+            )
+        except InputError as error:  # its blocks only divided the image, and here they need not
+            raise EvaluationFailed(f"nothing is left to train at {recipe.resolution_px} px: {error}") from None
         if form.input_channels not in (1, 3):
             raise EvaluationFailed(f"images have 1 or 3 channels, the network expects {form.input_channels}")
         train = self._split("train", form.input_channels)

@@ -9,7 +9,11 @@ import torch
 from evaluators import EvaluationFailed, ProxyTraining, Recipe, load_images, make_image_data
 from evaluators.adapt import proxy_form
 from evaluators.proxy import augment, prepare
-from search_space import Architecture, build_model, load_architecture, references
+from search_space import Architecture, Block, Stage, build_model, load_architecture, references
+from search_space.blocks.conv import Conv
+from search_space.blocks.identity import Identity
+from search_space.head import PooledHead
+from search_space.stem import ConvStem
 
 
 def score(network: Architecture, evaluator: ProxyTraining) -> dict[str, float]:
@@ -65,6 +69,26 @@ def test_proxy_form_leaves_a_feature_map(name: str, resolution: int) -> None:
     # Only strides differ: the proxy has all the channels, kernels and depth of the network.
     for block, original in zip(form.blocks, network.blocks, strict=True):
         assert block == dataclasses.replace(original, stride=block.stride)
+
+
+def with_blocks(*blocks: Block) -> Architecture:
+    stages = tuple(Stage((block,)) for block in blocks)
+    return Architecture("a", ConvStem(out_channels=8), stages, PooledHead(), resolution=64)
+
+
+def test_a_block_that_only_divides_goes_with_its_stride() -> None:
+    downsampling, kept = Identity(out_channels=8, stride=2), Conv(out_channels=8)
+    network = with_blocks(downsampling, kept, downsampling, kept, downsampling, Identity(out_channels=16, stride=2))
+    form = proxy_form(network, resolution=8, final_size=2, num_classes=10)
+    assert list(form.blocks) == [downsampling, kept, kept, Identity(out_channels=16)]
+    build_model(form)(torch.randn(2, 3, 8, 8))
+
+
+def test_a_network_of_which_nothing_is_left_fails_with_its_reason(digits: ProxyTraining) -> None:
+    network = with_blocks(*[Identity(out_channels=8, stride=2)] * 5)
+    tiny = dataclasses.replace(digits.recipe, resolution_px=4, final_size_px=2)
+    with pytest.raises(EvaluationFailed, match=r"^nothing is left to train at 4 px: a network needs 1 to 1,000 blocks"):
+        score(network, ProxyTraining(digits.data, tiny, device="cpu"))
 
 
 def test_proxy_form_keeps_strides_where_there_is_room() -> None:
