@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 from typing import Any, ClassVar
 
@@ -15,10 +16,11 @@ from optuna.trial import FrozenTrial, TrialState
 
 from search_space import InputError, SearchSpace
 from search_space.space import Genotype
-from searchers.history import Network, Observation, Scores, networks
+from searchers.history import History, Observation, Scores
 from searchers.problem import Problem
 
 _TRIES = 200
+_REMEMBERED = 20_000
 
 
 class NothingNew(Exception):
@@ -53,20 +55,22 @@ class SpaceSampler(BaseSampler):
         self.seed = seed
         self._distributions = distributions(problem.space)
         self._signs = [objective.sign for objective in problem.objectives]
-        self._observations: dict[int, Observation] = {}
+        self._decoded = functools.lru_cache(maxsize=_REMEMBERED)(problem.space.decode)
+        self._history = History()
 
     @abstractmethod
-    def propose(
-        self, observed: Sequence[Observation], pending: AbstractSet[str], rng: np.random.Generator
-    ) -> Genotype | None:
+    def propose(self, history: History, pending: AbstractSet[str], rng: np.random.Generator) -> Genotype | None:
         """The next genotype, or None if there is nothing to propose for now.
 
-        `observed` is in order of trial number; `pending` has the `arch_id`s under way.
+        `history` is not to be changed; `pending` has the `arch_id`s under way.
         """
 
-    def believed(self, study: Study) -> dict[str, Scores]:
-        """`arch_id` -> what the scores of a network that was evaluated are believed to be: here, their means."""
-        return {network.arch_id: network.scores for network in networks(self.observed(study))}
+    def believed(self, study: Study) -> dict[str, Scores] | None:
+        """`arch_id` -> what the scores of a network that was evaluated are believed to be, on any increasing scale.
+
+        None if there is no better estimate than the means of its looks.
+        """
+        return None
 
     # What a subclass builds on.
 
@@ -98,11 +102,11 @@ class SpaceSampler(BaseSampler):
 
     def arch_id(self, genotype: Genotype) -> str:
         """Of the network of this genotype."""
-        return self.space.decode(genotype).arch_id
+        return self._decoded(genotype).arch_id
 
     def violation(self, genotype: Genotype) -> float:
         """By how much the network of this genotype breaks what is known."""
-        return self.problem.violation(self.space.decode(genotype))
+        return self.problem.violation(self._decoded(genotype))
 
     # Optuna's side.
 
@@ -115,9 +119,13 @@ class SpaceSampler(BaseSampler):
     ) -> dict[str, Any]:
         """Propose, and name the options. Raises `NothingNew`."""
         running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-        pending = {self._read(other).arch_id for other in running if len(other.params) == len(self.space.genes)}
+        pending = {
+            self.arch_id(self.space.genotype(other.params))
+            for other in running
+            if len(other.params) == len(self.space.genes)
+        }
         rng = np.random.default_rng([self.seed, trial.number])
-        genotype = self.propose(self.observed(study), pending, rng)
+        genotype = self.propose(self.history(study), pending, rng)
         if genotype is None:
             raise NothingNew
         return self.space.params(genotype)
@@ -128,24 +136,22 @@ class SpaceSampler(BaseSampler):
         """Not used: every parameter is sampled relatively."""
         raise RuntimeError(f"{param_name} is not a gene of space {self.space.name}")
 
-    def observed(self, study: Study) -> list[Observation]:
-        """All finished trials of the study, in order of their numbers."""
-        return [self._read(trial) for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))]
+    def history(self, study: Study) -> History:
+        """All finished trials of the study, in order of their numbers. Those read before are not read again."""
+        trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        read = self._history.observed
+        if len(read) > len(trials) or (read and read[-1].number != trials[len(read) - 1].number):
+            self._history = History()
+        for trial in trials[len(self._history) :]:
+            self._history.add(self._read(trial))
+        return self._history
 
     def _read(self, trial: FrozenTrial) -> Observation:
-        known = self._observations.get(trial.number)
-        if known is not None and (known.scores or trial.state == TrialState.RUNNING):
-            return known
-        if known is None:
-            genotype = self.space.genotype(trial.params)
-            known = Observation(trial.number, genotype, self.arch_id(genotype), ())
-        if trial.state == TrialState.COMPLETE:
-            scores = tuple(sign * value for sign, value in zip(self._signs, trial.values, strict=True))
-            limits = trial.constraints
-            excess = tuple(limits[name] for name in self.problem.learned_limits)
-            known = Observation(trial.number, known.genotype, known.arch_id, scores, excess)
-        self._observations[trial.number] = known
-        return known
+        genotype = self.space.genotype(trial.params)
+        scores = tuple(sign * value for sign, value in zip(self._signs, trial.values, strict=True))
+        limits = trial.constraints if self.problem.learned_limits else {}
+        excess = tuple(limits[name] for name in self.problem.learned_limits)
+        return Observation(trial.number, genotype, self.arch_id(genotype), scores, excess)
 
 
 def mutate(space: SearchSpace, genotype: Genotype, rng: np.random.Generator) -> Genotype:
@@ -157,6 +163,3 @@ def mutate(space: SearchSpace, genotype: Genotype, rng: np.random.Generator) -> 
     step = 1 + int(rng.integers(len(space.genes[index].options) - 1))
     option = (genotype[index] + step) % len(space.genes[index].options)
     return (*genotype[:index], option, *genotype[index + 1 :])
-
-
-__all__ = ["Network", "NothingNew", "Observation", "SpaceSampler", "distributions", "mutate", "networks"]

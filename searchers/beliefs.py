@@ -1,4 +1,4 @@
-"""What the predictor-guided searcher believes after a number of looks: a model for each thing that has to be learned."""
+"""What the predictor-guided searcher believes: a model for each objective, or limit, that only evaluations tell."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import moocore
 import numpy as np
 
-from searchers.history import Network, Observation, Scores, networks
+from searchers.history import Network, Observation, Scores
 from searchers.problem import Problem
 from searchers.surrogate import Array, Genes, Hyperparameters, Looks, Surrogate, fit
 
-_MOST_FITTED = 256
-_MOST_MODELLED = 400
+_MOST_FITTED = 200
+_MOST_MODELLED = 300
 _MARGIN = 0.5
 """In interquartile ranges: of networks whose gap to the best is small beside this, the gap counts less and less."""
 
@@ -63,9 +63,9 @@ class Beliefs:
     """
 
     def __init__(
-        self, problem: Problem, genes: Genes, observed: Sequence[Observation], parameters: Sequence[Hyperparameters]
+        self, problem: Problem, genes: Genes, found: Sequence[Network], parameters: Sequence[Hyperparameters]
     ) -> None:
-        self.networks = informative(networks(observed), _MOST_MODELLED)
+        self.networks = informative(found, _MOST_MODELLED)
         self.rows = genes.rows([network.genotype for network in self.networks])
         self.scores = np.array([network.scores for network in self.networks])
         given = iter(parameters)
@@ -80,7 +80,7 @@ class Beliefs:
     def means(self) -> Array:
         """[networks, objectives]: believed scores of the networks that were looked at, each on its scale."""
         columns = [
-            self.scores[:, index] if learned is None else learned.surrogate.seen().mean
+            self.scores[:, index] if learned is None else learned.surrogate.seen.mean
             for index, learned in enumerate(self.objectives)
         ]
         return np.stack(columns, axis=1)
@@ -110,9 +110,9 @@ def scaled_looks(found: Sequence[Network], index: int, *, limit: bool) -> tuple[
     return scale, Looks(scale.there(mean), count, noise, float(scatter.sum()) * float(slope.max()) ** 2)
 
 
-def fit_all(problem: Problem, genes: Genes, observed: Sequence[Observation]) -> list[Hyperparameters]:
+def fit_all(problem: Problem, genes: Genes, found: Sequence[Network]) -> list[Hyperparameters]:
     """Hyperparameters for each learned objective, then each learned limit."""
-    found = informative(networks(observed), _MOST_FITTED)
+    found = informative(found, _MOST_FITTED)
     rows = genes.rows([network.genotype for network in found])
     columns = [(index, False) for index, objective in enumerate(problem.objectives) if not objective.known]
     columns += [(index, True) for index in range(len(problem.learned_limits))]
@@ -121,7 +121,7 @@ def fit_all(problem: Problem, genes: Genes, observed: Sequence[Observation]) -> 
     ]
 
 
-def informative(found: list[Network], most: int) -> list[Network]:
+def informative(found: Sequence[Network], most: int) -> Sequence[Network]:
     """At most so many networks, in their order: the better half, and of the others the latest."""
     if len(found) <= most:
         return found

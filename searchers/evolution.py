@@ -10,7 +10,7 @@ import numpy as np
 
 from search_space.space import Genotype
 from searchers.base import SpaceSampler, mutate
-from searchers.history import Network, Observation, networks
+from searchers.history import History, Network
 from searchers.problem import Problem
 
 
@@ -37,16 +37,14 @@ class RegularizedEvolution(SpaceSampler):
         self.sample_size = sample_size
         self.max_mutations = max_mutations
 
-    def propose(
-        self, observed: Sequence[Observation], pending: AbstractSet[str], rng: np.random.Generator
-    ) -> Genotype | None:
+    def propose(self, history: History, pending: AbstractSet[str], rng: np.random.Generator) -> Genotype | None:
         """A random network while the first population is being filled, then a child."""
-        found = networks(observed)
-        known = pending | {network.arch_id for network in found}
-        if len(known) < self.population_size or not found:
+        known = pending | history.by_id.keys()
+        if len(known) < self.population_size or not len(history):
             return self.random_network(rng, known)
+        found = history.networks
         alive = found[-self.population_size :]
-        rank = _ranks(found)
+        rank = _ranks(found, alive)
         tournament = rng.choice(len(alive), size=min(self.sample_size, len(alive)), replace=False)
         parent = min((alive[index] for index in tournament), key=lambda network: rank[network.arch_id])
         child: Genotype = parent.genotype
@@ -59,14 +57,14 @@ class RegularizedEvolution(SpaceSampler):
         return self.first_new(mutated, known, self.max_mutations) or self.random_network(rng, known)
 
 
-def _ranks(found: Sequence[Network]) -> dict[str, tuple[float, ...]]:
-    """The lower the better; of equals, the later."""
+def _ranks(found: Sequence[Network], alive: Sequence[Network]) -> dict[str, tuple[float, ...]]:
+    """Of those alive, by `arch_id`: the lower the better; of equals, the later."""
     if len(found[0].scores) == 1:
-        return {
-            network.arch_id: (-network.fitness[0], -network.scores[0], -number) for number, network in enumerate(found)
-        }
-    fronts = moocore.pareto_rank(np.array([network.scores for network in found]), maximise=True)
+        places = [(-one.scores[0],) for one in alive]
+    else:
+        fronts = moocore.pareto_rank(np.array([one.scores for one in found]), maximise=True)
+        places = [(float(front),) for front in fronts[-len(alive) :]]
     return {
-        network.arch_id: (-network.fitness[0], float(front), -number)
-        for number, (network, front) in enumerate(zip(found, fronts, strict=True))
+        one.arch_id: (-one.fitness[0], *place, -number)
+        for number, (one, place) in enumerate(zip(alive, places, strict=True))
     }

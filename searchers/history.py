@@ -58,9 +58,28 @@ class Network:
         return -sum(max(0.0, excess) for excess in self.excess), self.scores
 
 
-def networks(observed: Iterable[Observation]) -> list[Network]:
-    """The distinct networks, in order of their first look."""
-    found: dict[str, Network] = {}
-    for look in observed:
-        found.setdefault(look.arch_id, Network(look.genotype, look.arch_id)).looks.append(look)
-    return list(found.values())
+class History:
+    """All that has been observed, in order of trial number, and as networks in order of their first look."""
+
+    def __init__(self, observed: Iterable[Observation] = ()) -> None:
+        self.observed: list[Observation] = []
+        self.by_id: dict[str, Network] = {}
+        for look in observed:
+            self.add(look)
+
+    def add(self, look: Observation) -> None:
+        """Take in the next observation."""
+        self.observed.append(look)
+        self.by_id.setdefault(look.arch_id, Network(look.genotype, look.arch_id)).looks.append(look)
+
+    @property
+    def networks(self) -> list[Network]:
+        """The distinct networks."""
+        return list(self.by_id.values())
+
+    def upto(self, looks: int) -> History:
+        """The history as it was after so many looks."""
+        return self if looks == len(self.observed) else History(self.observed[:looks])
+
+    def __len__(self) -> int:
+        return len(self.observed)

@@ -10,7 +10,7 @@ import numpy as np
 
 from search_space.space import Genotype
 from searchers.base import SpaceSampler
-from searchers.history import Network, Observation, networks
+from searchers.history import History, Network
 from searchers.problem import Problem
 
 _KEPT = 256
@@ -29,15 +29,12 @@ class LocalSearch(SpaceSampler):
         self.initial = initial
         self._neighbours: dict[Genotype, list[tuple[Genotype, str]]] = {}
 
-    def propose(
-        self, observed: Sequence[Observation], pending: AbstractSet[str], rng: np.random.Generator
-    ) -> Genotype | None:
+    def propose(self, history: History, pending: AbstractSet[str], rng: np.random.Generator) -> Genotype | None:
         """A random network at first, then an untried neighbour of the best."""
-        found = networks(observed)
-        known = pending | {network.arch_id for network in found}
-        if len(known) < self.initial or not found:
+        known = pending | history.by_id.keys()
+        if len(known) < self.initial or not len(history):
             return self.random_network(rng, known)
-        for network in _best_first(found, rng):
+        for network in _best_first(history.networks, rng):
             untried = [genotype for genotype, arch_id in self._allowed(network.genotype) if arch_id not in known]
             if untried:
                 return untried[rng.integers(len(untried))]

@@ -1,4 +1,4 @@
-"""NetAdapt: cut a network down step by step. Yang et al. 2018, arXiv:1804.03230; as in MobileNetV3, arXiv:1905.02244."""
+"""NetAdapt: cut a network down step by step. Yang et al. 2018, arXiv:1804.03230; used for MobileNetV3."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from search_space.space import Genotype
 from searchers.base import SpaceSampler
-from searchers.history import Network, Observation, networks
+from searchers.history import History, Network
 from searchers.problem import Problem
 
 RESOURCES = ("latency_ms", "macs")
@@ -35,13 +35,11 @@ class NetAdapt(SpaceSampler):
         self._costs: dict[Genotype, float] = {}
         self._first = problem.start[0] if problem.start else None
 
-    def propose(
-        self, observed: Sequence[Observation], pending: AbstractSet[str], rng: np.random.Generator
-    ) -> Genotype | None:
+    def propose(self, history: History, pending: AbstractSet[str], rng: np.random.Generator) -> Genotype | None:
         """The first network, or a way to cut the present one that was not tried; None when there is none."""
         if self._first is None:
             self._first = self._costliest()
-        found = {network.arch_id: network for network in networks(observed)}
+        found = history.by_id
         current = self._first
         if self.arch_id(current) not in found:
             return None if self.arch_id(current) in pending else current

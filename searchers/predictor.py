@@ -17,7 +17,7 @@ from search_space.space import Genotype
 from searchers import worth
 from searchers.base import SpaceSampler
 from searchers.beliefs import Beliefs, fit_all, front_ranks
-from searchers.history import Observation, Scores, networks
+from searchers.history import History, Scores
 from searchers.problem import Problem
 from searchers.surrogate import Array, Genes
 
@@ -53,6 +53,8 @@ class PredictorGuided(SpaceSampler):
     - one objective: its knowledge gradient (Frazier et al. 2009), by how much it is expected to raise the score of the
       network that would be chosen afterwards. The best networks so far compete with new ones: where one more look at
       them, with another seed, is worth more, that is what is proposed. Without noise this is expected improvement.
+      A knowledge gradient looks one step ahead only, and under strong noise it would settle on too few networks: no
+      more than the share `again` of all looks are further ones.
     - several: the hypervolume improvement in a joint sample of all scores (Thompson sampling). What is known without
       evaluating is not modelled.
     - limits that only evaluations tell: the value is multiplied by the probability that they are kept.
@@ -63,26 +65,32 @@ class PredictorGuided(SpaceSampler):
     looks_again = True
 
     def __init__(
-        self, problem: Problem, seed: int, *, initial: int = 16, children: int = 300, strangers: int = 150
+        self,
+        problem: Problem,
+        seed: int,
+        *,
+        initial: int = 16,
+        children: int = 300,
+        strangers: int = 150,
+        again: float = 0.5,
     ) -> None:
         super().__init__(problem, seed)
         self.initial = initial
         self.children = children
         self.strangers = strangers
+        self.again = again
         self._genes = Genes(problem.space)
         self._sizes = np.array([len(gene.options) for gene in problem.space.genes])
         self._kept: dict[str, tuple[object, Any]] = {}
 
-    def propose(
-        self, observed: Sequence[Observation], pending: AbstractSet[str], rng: np.random.Generator
-    ) -> Genotype | None:
+    def propose(self, history: History, pending: AbstractSet[str], rng: np.random.Generator) -> Genotype | None:
         """The network most worth a look that is not under way."""
-        known = pending | {look.arch_id for look in observed}
-        if len(known) < self.initial or not observed:
+        known = pending | history.by_id.keys()
+        if len(known) < self.initial or not len(history):
             return self.random_network(rng, known)
-        upto = _renewed(len(observed), len(pending))
-        since = {look.arch_id for look in observed[upto:]}
-        for genotype, arch_id in self._pool(observed[:upto]):
+        upto = _renewed(len(history), len(pending))
+        since = {look.arch_id for look in history.observed[upto:]}
+        for genotype, arch_id in self._pool(history.upto(upto)):
             if arch_id is not None:
                 if arch_id not in pending and arch_id not in since:
                     return genotype
@@ -90,15 +98,15 @@ class PredictorGuided(SpaceSampler):
                 return genotype
         return self.random_network(rng, known)
 
-    def believed(self, study: Study) -> dict[str, Scores]:
+    def believed(self, study: Study) -> dict[str, Scores] | None:
         """Posterior means, on a scale of their own: the mean of a few looks flatters whoever had most luck."""
-        observed = self.observed(study)
+        history = self.history(study)
         running = len(study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)))
-        upto = _renewed(len(observed), running)
-        found = networks(observed)
+        upto = _renewed(len(history), running)
         if upto < _LEAST_FITTED:
-            return {network.arch_id: network.scores for network in found}
-        beliefs = self._beliefs(observed[:upto])
+            return None
+        beliefs = self._beliefs(history.upto(upto))
+        found = history.networks
         rows = self._genes.rows([network.genotype for network in found])
         place = {network.arch_id: index for index, network in enumerate(beliefs.networks)}
         columns = []
@@ -106,7 +114,7 @@ class PredictorGuided(SpaceSampler):
             if learned is None:
                 columns.append(np.array([network.scores[index] for network in found]))
                 continue
-            seen = learned.surrogate.seen().mean
+            seen = learned.surrogate.seen.mean
             other = [number for number, network in enumerate(found) if network.arch_id not in place]
             means = np.empty(len(found))
             means[other] = learned.surrogate.unseen(rows[other]).mean
@@ -119,27 +127,30 @@ class PredictorGuided(SpaceSampler):
 
     # Functions of the history. Several calls in a row ask for the same, so the latest value is kept.
 
-    def _remembered(self, what: str, observed: Sequence[Observation], make: Callable[[], _Made]) -> _Made:
-        key = (len(observed), observed[-1])
+    def _remembered(self, what: str, history: History, make: Callable[[], _Made]) -> _Made:
+        key = (len(history), history.observed[-1])
         if what not in self._kept or self._kept[what][0] != key:
             self._kept[what] = (key, make())
         found: _Made = self._kept[what][1]
         return found
 
-    def _beliefs(self, observed: Sequence[Observation]) -> Beliefs:
-        fitted = observed[: _fitted(len(observed))]
+    def _beliefs(self, history: History) -> Beliefs:
+        fitted = history.upto(_fitted(len(history)))
         with _one_thread():
-            parameters = self._remembered("parameters", fitted, lambda: fit_all(self.problem, self._genes, fitted))
+            parameters = self._remembered(
+                "parameters", fitted, lambda: fit_all(self.problem, self._genes, fitted.networks)
+            )
             return self._remembered(
-                "beliefs", observed, lambda: Beliefs(self.problem, self._genes, observed, parameters)
+                "beliefs", history, lambda: Beliefs(self.problem, self._genes, history.networks, parameters)
             )
 
-    def _pool(self, observed: Sequence[Observation]) -> list[_Candidate]:
+    def _pool(self, history: History) -> list[_Candidate]:
         """Candidates, the one most worth a look first."""
-        return self._remembered("pool", observed, lambda: self._rank(self._beliefs(observed), len(observed)))
+        return self._remembered("pool", history, lambda: self._rank(history))
 
-    def _rank(self, beliefs: Beliefs, looks: int) -> list[_Candidate]:
-        rng = np.random.default_rng([self.seed, looks])
+    def _rank(self, history: History) -> list[_Candidate]:
+        rng = np.random.default_rng([self.seed, len(history)])
+        beliefs = self._beliefs(history)
         with _one_thread():
             new = self._new_candidates(beliefs, rng)
             rows = self._genes.rows(new)
@@ -150,6 +161,8 @@ class PredictorGuided(SpaceSampler):
                 values, again, values_again = worth.knowledge_gradient(beliefs, self._known_scores(new), rows)
         candidates = [_Candidate(genotype, None) for genotype in new]
         candidates += [_Candidate(beliefs.networks[i].genotype, beliefs.networks[i].arch_id) for i in again]
+        if len(history) - len(history.by_id) >= self.again * len(history):
+            values_again = values_again - np.inf
         order = np.argsort(-np.concatenate([values, values_again]), kind="stable")
         return [candidates[index] for index in order]
 
@@ -169,7 +182,8 @@ class PredictorGuided(SpaceSampler):
         """Children of the best networks and random ones, in canonical form, none twice and none known."""
         known = {self.space.canonical(network.genotype) for network in beliefs.networks}
         ranks = front_ranks(beliefs.means())
-        parents = [beliefs.networks[index].genotype for index in np.argsort(ranks, kind="stable")[:_PARENTS]]
+        best = np.argsort(ranks, kind="stable")[:_PARENTS].tolist()
+        parents = [beliefs.networks[index].genotype for index in best]
         drawn = self._children(parents, rng) + [self.space.sample(rng) for _ in range(self.strangers)]
         canonical = dict.fromkeys(self.space.canonical(genotype) for genotype in drawn)
         return [genotype for genotype in canonical if genotype not in known]

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from search_space.space import Genotype
 from searchers.base import SpaceSampler
-from searchers.history import Observation
+from searchers.history import History, Observation
 from searchers.problem import Problem
 
 _TRIES = 100
@@ -31,14 +31,13 @@ class Reinforce(SpaceSampler):
         super().__init__(problem, seed)
         self.learning_rate = learning_rate
         self.entropy = entropy
-        self._taught: tuple[list[int], _Policy] | None = None
+        self._taught = (0, self._untaught())
+        self._last: Observation | None = None
 
-    def propose(
-        self, observed: Sequence[Observation], pending: AbstractSet[str], rng: np.random.Generator
-    ) -> Genotype | None:
+    def propose(self, history: History, pending: AbstractSet[str], rng: np.random.Generator) -> Genotype | None:
         """A draw from the policy that is new."""
-        policy = self._policy(observed)
-        known = pending | {look.arch_id for look in observed}
+        policy = self._policy(history.observed)
+        known = pending | history.by_id.keys()
         # The longer nothing new comes, the nearer to uniform: a settled policy must not propose one network for ever.
         for flatter in (1.0, 2.0, 4.0):
             shares = policy.shares(flatter)
@@ -53,16 +52,18 @@ class Reinforce(SpaceSampler):
 
     def _policy(self, observed: Sequence[Observation]) -> _Policy:
         """Taught by all observations, in their order; what was taught before is not repeated."""
-        numbers = [look.number for look in observed]
-        taught, policy = self._taught or ([], _Policy([len(gene.options) for gene in self.space.genes]))
-        if numbers[: len(taught)] != taught:
-            taught, policy = [], _Policy([len(gene.options) for gene in self.space.genes])
-        for look in observed[len(taught) :]:
+        taught, policy = self._taught
+        if taught > len(observed) or (taught and observed[taught - 1] != self._last):
+            taught, policy = 0, self._untaught()
+        for look in observed[taught:]:
             active = self.space.active(look.genotype)
             penalty = sum(max(0.0, excess) for excess in look.excess)
             policy.teach(look.genotype, active, look.scores[0], penalty, self.learning_rate, self.entropy)
-        self._taught = (numbers, policy)
+        self._taught, self._last = (len(observed), policy), observed[-1] if observed else None
         return policy
+
+    def _untaught(self) -> _Policy:
+        return _Policy([len(gene.options) for gene in self.space.genes])
 
 
 class _Policy:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from search_space.space import Genotype
 Array = NDArray[np.float64]
 _JITTER = 1e-8
 _ITERATIONS = 30
+_REMEMBERED = 10_000
 _DISTANCE = 1.6
 """Prior mode of the covariance's exponent between two networks that differ in all genes, however many there are."""
 
@@ -35,16 +37,21 @@ class Genes:
         self._options = sum(counts)
         self.count = len(counts)
         self._gene_of_option = np.repeat(np.arange(self.count), counts)
+        self._row = functools.lru_cache(maxsize=_REMEMBERED)(self._make_row)
 
     def rows(self, genotypes: Sequence[Genotype]) -> Array:
         """[n, options + genes]: one-hot of the genes in use, then which genes are out of use."""
-        made = np.zeros((len(genotypes), self._options + self.count))
-        for row, genotype in zip(made, genotypes, strict=True):
-            active = np.asarray(self._space.active(genotype), dtype=np.int64)
-            row[self._options :] = 1.0
-            row[self._options + active] = 0.0
-            row[self._offsets[active] + np.asarray(genotype)[active]] = 1.0
-        return made
+        if not genotypes:
+            return np.empty((0, self._options + self.count))
+        return np.stack([self._row(genotype) for genotype in genotypes])
+
+    def _make_row(self, genotype: Genotype) -> Array:
+        row = np.zeros(self._options + self.count)
+        active = np.asarray(self._space.active(genotype), dtype=np.int64)
+        row[self._options :] = 1.0
+        row[self._options + active] = 0.0
+        row[self._offsets[active] + np.asarray(genotype)[active]] = 1.0
+        return row
 
     def sides(self, rows: Array) -> tuple[Array, Array]:
         """Left and right factors [n, options + 3 · genes]: left · rightᵀ counts the genes in which networks agree."""
@@ -79,12 +86,18 @@ class Looks:
 
 @dataclass(frozen=True)
 class Hyperparameters:
-    """Of the covariance s·exp(−Σ λ_g·[gene g differs]) + τ²·[same network], and of the noise of one look, σ²."""
+    """Of the prior covariance of two networks, and of the noise of one look, σ²:
+
+    s · exp(−Σ λ_g·[gene g differs]) + a · Σ λ_g·[gene g agrees] / Σ λ_g + τ²·[same network]
+    """
 
     scale: Array
-    """λ [genes]."""
+    """λ [genes], how much a gene matters."""
     signal: float
-    """s."""
+    """s, of what genes do together."""
+    main: float
+    """a, of what each gene does by itself. Without it, whatever is unlike all that was seen is expected to be mediocre;
+    with it, good options are expected to add up."""
     network: float
     """τ², the part of a network's score that its genes do not explain."""
     noise: float
@@ -113,33 +126,34 @@ class Surrogate:
     def __init__(self, genes: Genes, rows: Array, looks: Looks, parameters: Hyperparameters) -> None:
         self.parameters = parameters
         self._genes, self._rows = genes, rows
+        self._of_genes = functools.partial(_of_genes, parameters)
         self._right = genes.sides(rows)[1] * genes.spread(parameters.scale)
         noise = parameters.noise * looks.noise / looks.count
-        covariance = self._smooth(rows) + np.diag(parameters.network + noise + _JITTER)
+        covariance = self._by_genes(rows) + np.diag(parameters.network + noise + _JITTER)
         self._factor = np.linalg.cholesky(covariance)
         self._offset, self._unit = float(looks.mean.mean()), float(looks.mean.std()) or 1.0
         self._solved = solve_triangular(self._factor, (looks.mean - self._offset) / self._unit, lower=True)
         self.look_variance = self._unit**2 * parameters.noise * looks.noise
         """Variance of one more look at each network that was looked at [n]."""
 
-    def _smooth(self, rows: Array) -> Array:
+    def _by_genes(self, rows: Array) -> Array:
         """Prior covariance [n, m] of the networks that were looked at with these, τ² left out."""
-        agree = self._right @ self._genes.sides(rows)[0].T
-        return np.asarray(self.parameters.signal * np.exp(agree - self.parameters.scale.sum()))
+        return self._of_genes(self._right @ self._genes.sides(rows)[0].T)
 
+    @functools.cached_property
     def seen(self) -> Posterior:
         """Of the networks that were looked at."""
         own = self.parameters.network * np.eye(len(self._rows))
-        return self._posterior(self._smooth(self._rows) + own)
+        return self._posterior(self._by_genes(self._rows) + own)
 
     def unseen(self, rows: Array) -> Posterior:
         """Of networks that were not looked at."""
-        return self._posterior(self._smooth(rows))
+        return self._posterior(self._by_genes(rows))
 
     def _posterior(self, prior: Array) -> Posterior:
         half = solve_triangular(self._factor, prior, lower=True)
         mean = self._offset + self._unit * (half.T @ self._solved)
-        total = self.parameters.signal + self.parameters.network
+        total = self.parameters.signal + self.parameters.main + self.parameters.network
         variance = self._unit**2 * np.maximum(total - np.einsum("ij,ij->j", half, half), 1e-12)
         return Posterior(mean, variance, prior, half)
 
@@ -149,10 +163,10 @@ class Surrogate:
 
     def draw(self, chosen: NDArray[np.int64], rows: Array, rng: np.random.Generator) -> Array:
         """One joint sample of the scores of the `chosen` networks that were looked at, then of those of `rows`."""
-        seen, unseen = self.seen().at(chosen), self.unseen(rows)
+        seen, unseen = self.seen.at(chosen), self.unseen(rows)
         both = np.vstack([self._rows[chosen], rows])
         left, right = self._genes.sides(both)[0], self._genes.sides(both)[1] * self._genes.spread(self.parameters.scale)
-        prior = self.parameters.signal * np.exp(left @ right.T - self.parameters.scale.sum())
+        prior = self._of_genes(left @ right.T)
         half = np.hstack([seen.half, unseen.half])
         covariance = prior + (self.parameters.network + 1e-6) * np.eye(len(both)) - half.T @ half
         factor = np.linalg.cholesky(covariance + 1e-6 * np.eye(len(both)))
@@ -160,44 +174,53 @@ class Surrogate:
         return np.asarray(mean + self._unit * (factor @ rng.standard_normal(len(both))))
 
 
+def _of_genes(parameters: Hyperparameters, agree: Array) -> Array:
+    """Prior covariance, τ² left out, where `agree` is Σ λ_g·[gene g agrees]."""
+    total = parameters.scale.sum()
+    return np.asarray(parameters.signal * np.exp(agree - total) + parameters.main / total * agree)
+
+
 def fit(genes: Genes, rows: Array, looks: Looks, *, noisy: bool) -> Hyperparameters:
     """Maximum a posteriori, by L-BFGS from the prior's mode; without noise, σ² is 0.
 
-    Priors: λ ~ logN(log(1.6 / genes), 1), s ~ logN(0, 1), τ² and σ² ~ logN(log 0.01, 1.5).
+    Priors: λ ~ logN(log(1.6 / genes), 1), s and a ~ logN(0, 1), τ² and σ² ~ logN(log 0.01, 1.5).
     """
     left, right = genes.sides(rows)
     y = (looks.mean - looks.mean.mean()) / (looks.mean.std() or 1.0)
     scatter = looks.scatter / (float(looks.mean.var()) or 1.0)
     spare = float(looks.count.sum()) - len(y) if noisy else 0.0  # degrees of freedom of the scatter
     per_look = looks.noise / looks.count
-    centre = np.array([*[math.log(_DISTANCE / genes.count)] * genes.count, 0.0, *[math.log(0.01)] * 2])
-    width = np.array([*[1.0] * genes.count, 1.0, 1.5, 1.5])
+    centre = np.array([*[math.log(_DISTANCE / genes.count)] * genes.count, 0.0, 0.0, *[math.log(0.01)] * 2])
+    width = np.array([*[1.0] * genes.count, 1.0, 1.0, 1.5, 1.5])
     identity = np.eye(len(y))
 
     def loss(logs: Array) -> tuple[float, Array]:
         """Minus the log posterior, and its gradient by the logarithms."""
-        scale = np.exp(logs[:-3])
-        signal, network, noise = np.exp(logs[-3:])
-        smooth = signal * np.exp((left * genes.spread(scale)) @ right.T - scale.sum())
-        covariance = smooth + np.diag(network + noisy * noise * per_look + _JITTER)
+        scale = np.exp(logs[:-4])
+        signal, main, network, noise = np.exp(logs[-4:])
+        agree = (left * genes.spread(scale)) @ right.T / scale.sum()
+        together = signal * np.exp((agree - 1.0) * scale.sum())
+        covariance = together + main * agree + np.diag(network + noisy * noise * per_look + _JITTER)
         factor = cho_factor(covariance, lower=True)
         inverse = cho_solve(factor, identity)
         weights = inverse @ y
         apart = (logs - centre) / width
         value = 0.5 * float(y @ weights) + float(np.log(np.diag(factor[0])).sum()) + 0.5 * float(apart @ apart)
         by_entry = 0.5 * (inverse - np.outer(weights, weights))
-        pull = by_entry * smooth
-        agree = genes.gather(np.einsum("ij,ij->j", left, pull @ right))
+        pull = by_entry * together
+        alone = main * float((by_entry * agree).sum())
+        slope = pull + main / scale.sum() * by_entry
+        by_gene = genes.gather(np.einsum("ij,ij->j", left, slope @ right)) - pull.sum() - alone / scale.sum()
         diagonal = np.diag(by_entry)
         by_noise = float(noisy * noise * (diagonal @ per_look))
         if spare:
             value += 0.5 * spare * math.log(noise) + 0.5 * scatter / noise
             by_noise += 0.5 * spare - 0.5 * scatter / noise
-        rest = [pull.sum(), network * diagonal.sum(), by_noise]
-        return value, np.concatenate([scale * (agree - pull.sum()), rest]) + apart / width
+        rest = [pull.sum(), alone, network * diagonal.sum(), by_noise]
+        return value, np.concatenate([scale * by_gene, rest]) + apart / width
 
     bounds = list(zip(centre - 4 * width, centre + 4 * width, strict=True))
     options = {"maxiter": _ITERATIONS}
     found: Any = minimize(loss, centre, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
-    signal, network, noise = np.exp(found.x[-3:]).tolist()
-    return Hyperparameters(np.exp(found.x[:-3]), signal, network, noisy * noise)
+    signal, main, network, noise = np.exp(found.x[-4:]).tolist()
+    return Hyperparameters(np.exp(found.x[:-4]), signal, main, network, noisy * noise)

@@ -37,7 +37,7 @@ def knowledge_gradient(beliefs: Beliefs, known: Array, rows: Array) -> tuple[Arr
         gain = np.maximum(known[:, 0] - beliefs.scores[allowed, 0].max(), 0.0)
         return gain * kept_new, np.empty(0, dtype=np.int64), np.empty(0)
     surrogate = learned.surrogate
-    seen, new = surrogate.seen(), surrogate.unseen(rows)
+    seen, new = surrogate.seen, surrogate.unseen(rows)
     best_first = allowed[np.argsort(-seen.mean[allowed], kind="stable")]
     rivals = best_first[:_RIVALS]
     best = float(seen.mean[rivals[0]])
@@ -71,7 +71,7 @@ def _probability_kept(beliefs: Beliefs, rows: Array) -> tuple[Array, Array]:
     """That all learned limits are kept, by the networks that were looked at and by the candidates."""
     seen, new = np.ones(len(beliefs.networks)), np.ones(len(rows))
     for limit in beliefs.limits:
-        seen *= _below_zero(limit.surrogate.seen())
+        seen *= _below_zero(limit.surrogate.seen)
         new *= _below_zero(limit.surrogate.unseen(rows))
     return seen, new
 
