@@ -125,12 +125,12 @@ def _unreadable(path: Path, error: Exception) -> InputError:
 def _record(trial: FrozenTrial, cost_names: tuple[str, ...]) -> TrialRecord:
     attributes = dict(trial.user_attrs)
     known = {name: attributes.pop(name) for name in ("ask", "arch_id", "seconds", "rejected")}
-    reason = attributes.pop("reason", "")
+    look, reason = attributes.pop("look", 0), attributes.pop("reason", "")  # journals of earlier versions lack them
     cost = {name: plain_number(float(attributes.pop(name))) for name in cost_names}
     metrics = {name: float(value) for name, value in attributes.items()}
-    if not isinstance(known["ask"], int) or not isinstance(known["rejected"], dict):
-        raise TypeError("ask must be a number, rejected a mapping")
-    return TrialRecord(params=dict(trial.params), cost=cost, metrics=metrics, reason=reason, **known)
+    if not isinstance(known["ask"], int) or not isinstance(look, int) or not isinstance(known["rejected"], dict):
+        raise TypeError("ask and look must be numbers, rejected a mapping")
+    return TrialRecord(params=dict(trial.params), cost=cost, metrics=metrics, look=look, reason=reason, **known)
 
 
 def _drop_torn_line(path: Path) -> None:
