@@ -23,6 +23,7 @@ _RULE = "--ray-address must be the address of a running Ray cluster"
 _START = "start one with `ray start --head`, or leave it out for one of our own"
 Connection = Literal["found", "attached", "own"]
 """Whose it was before: somebody's, who will end it; nobody's; nor was there a cluster."""
+_SETTINGS = 4  # the type of frame that both sides of HTTP/2 begin with
 # Ray ends the whole process, without a word to Python, when it has not heard from the cluster's head for 60 s.
 _PATIENCE_S = 20.0
 
@@ -73,13 +74,16 @@ def _remembered() -> str:
 
 
 def answers(address: str, timeout_s: float = 5.0) -> bool:
-    """Whether anybody listens at HOST:PORT."""
+    """Whether a server of Ray's kind answers at HOST:PORT: one that speaks HTTP/2, and says so by its settings."""
     host, _, port = address.rpartition(":")
     try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout_s).close()
+        with socket.create_connection((host.strip("[]"), int(port)), timeout_s) as connection:
+            if os.environ.get("RAY_USE_TLS") == "1":
+                return True
+            connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, _SETTINGS, 0, 0, 0, 0, 0]))
+            return connection.recv(4)[3:] == bytes([_SETTINGS])
     except (OSError, ValueError, OverflowError):
         return False
-    return True
 
 
 def _init(address: str | None, shown: str, **options: Any) -> None:
@@ -93,7 +97,7 @@ def _init(address: str | None, shown: str, **options: Any) -> None:
         text = one_line(str(error))
         if not shown:
             raise WorkFailed(f"Ray could not be started here: {text}") from None
-        remedy = f"Ray says: {text[:300]}"
+        remedy = "what answers there is something else" if isinstance(error, SystemExit) else f"Ray says: {text[:300]}"
         if "Auth" in type(error).__name__ or "uthentication" in text:
             remedy = "its nodes ask for a token: set RAY_AUTH_MODE=token (see Ray's token authentication)"
         raise InputError(_RULE, shown, remedy=remedy) from None

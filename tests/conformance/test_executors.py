@@ -2,77 +2,277 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import os
+import signal
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
-from support import FakeEvaluator, score_of, space
+import torch
+from support import space
 
-from evaluators import Evaluator
-from nas.executors import Executor, Failed, Finished, InlineExecutor, Job, ProcessExecutor, Progress
+from evaluators import Direction, EvaluationFailed, Evaluator, OutOfMemory, Report, derive_seed
+from nas.executors import (
+    Event,
+    Executor,
+    Failed,
+    Finished,
+    InlineExecutor,
+    Job,
+    ProcessExecutor,
+    Progress,
+    RayExecutor,
+    Retrying,
+)
+from search_space import Architecture
 
-Make = Callable[[Evaluator], Executor]
+WORKERS = 2
+TIMEOUT_S = 4.0
+SCRIPTS = ("well", "fail", "raise", "memory", "silent", "die", "hang", "dawdle", "patient", "crowd")
+Make = Callable[[int], Executor]
 
 
-@pytest.fixture(params=["inline", "processes"])
-def make(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
+def score_of(arch_id: str, seed: int) -> float:
+    """Unlike counted cost at hand at once, so that the time limit can be short."""
+    return derive_seed(seed, arch_id) / 2**63
+
+
+class Scripted(Evaluator):
+    """Does as the seed says: `SCRIPTS[seed % 100]`, and if the seed is 100 or more only the first time."""
+
+    directions: ClassVar[Mapping[str, Direction]] = {"accuracy": "maximize"}
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def evaluate(self, architecture: Architecture, *, seed: int) -> Iterator[Report]:
+        how = SCRIPTS[seed % 100]
+        memory = self.folder / f"{architecture.arch_id}-{seed}"
+        if seed >= 100 and memory.exists():
+            how = "well"
+        memory.touch()
+        known = {"accuracy": score_of(architecture.arch_id, seed)}
+        known |= {"pid": os.getpid(), "threads": torch.get_num_threads()}
+        if how == "crowd":
+            mine = self.folder / f"crowd-{uuid.uuid4()}"
+            mine.touch()
+            time.sleep(0.2)
+            known["crowd"] = len(list(self.folder.glob("crowd-*")))
+            time.sleep(0.2)
+            mine.unlink()
+        yield Report(1, 2, known)
+        if how == "fail":
+            raise EvaluationFailed("told to fail")
+        if how == "memory":
+            raise OutOfMemory("told to need much")
+        if how == "raise":
+            raise KeyError("told to raise")
+        if how == "die":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if how == "hang":
+            time.sleep(1_000)
+        if how == "dawdle":
+            time.sleep(TIMEOUT_S + 0.5)
+            yield Report(1, 2, known)
+        while how == "patient" and not (self.folder / "go on").exists():
+            time.sleep(0.05)
+        yield Report(2, 2, known)
+
+    def describe(self) -> dict[str, Any]:
+        return {"evaluator": "scripted"}
+
+
+class Silent(Scripted):
+    def evaluate(self, architecture: Architecture, *, seed: int) -> Iterator[Report]:
+        return iter(()) if SCRIPTS[seed % 100] == "silent" else super().evaluate(architecture, seed=seed)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("scripts")
+
+
+@pytest.fixture(scope="module", params=["inline", "processes", "ray"])
+def make(request: pytest.FixtureRequest, folder: Path) -> Iterator[Make]:
+    evaluator = Silent(folder)
     if request.param == "inline":
-        return InlineExecutor
-    monkeypatch.syspath_prepend(Path(__file__).parents[1])  # workers must find `support`
-    return lambda evaluator: ProcessExecutor(evaluator, 2, tmp_path / "workers.log")
+        yield lambda workers: InlineExecutor(evaluator)
+    elif request.param == "processes":
+        yield lambda workers: ProcessExecutor(evaluator, workers, folder / "workers.log", TIMEOUT_S)
+    else:
+        # One cluster for all, and none that may run on this machine.
+        import ray
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("RAY_worker_niceness", "0")  # else tests that run beside these starve the workers
+            ray.init("local", num_cpus=WORKERS + 1, object_store_memory=80 * 2**20, include_dashboard=False)
+        yield lambda workers: RayExecutor(evaluator, workers, timeout_s=TIMEOUT_S)
+        assert ray.is_initialized()  # what was there before stays
+        ray.shutdown()
 
 
-def jobs(count: int) -> list[Job]:
-    searched, rng = space(), np.random.default_rng(0)
-    return [Job(key, searched.decode(searched.sample(rng)), seed=7) for key in range(count)]
+@pytest.fixture(scope="module")
+def executor(make: Make) -> Iterator[Executor]:
+    with closing(make(WORKERS)) as made:
+        yield made
 
 
-def run(executor: Executor, count: int) -> Iterator[Finished | Failed | Progress]:
-    with closing(executor):
-        for job in jobs(count):
-            executor.submit(job)
-        ended = 0
-        while ended < count:
-            event = executor.wait()
-            ended += isinstance(event, (Finished, Failed))
-            yield event
+@pytest.fixture
+def pool(executor: Executor) -> Executor:
+    if isinstance(executor, InlineExecutor):
+        pytest.skip("the inline executor has no workers")
+    return executor
 
 
-def test_every_job_reports_and_ends_once(make: Make) -> None:
-    events = list(run(make(FakeEvaluator()), 6))
-    assert sorted(event.key for event in events if isinstance(event, Finished)) == list(range(6))
+def jobs(*hows: str, first_time_only: bool = False) -> list[Job]:
+    searched, rng = space(), np.random.default_rng(len(hows))
+    return [
+        Job(key, searched.decode(searched.sample(rng)), SCRIPTS.index(how) + 100 * first_time_only)
+        for key, how in enumerate(hows)
+    ]
+
+
+def run(executor: Executor, work: list[Job]) -> list[Event]:
+    for job in work:
+        executor.submit(job)
+    events: list[Event] = []
+    while sum(isinstance(event, (Finished, Failed)) for event in events) < len(work):
+        events.append(executor.wait())
+    return events
+
+
+def ends(events: list[Event]) -> dict[int, Finished | Failed]:
+    return {event.key: event for event in events if not isinstance(event, Progress)}
+
+
+def test_every_job_reports_and_ends_once(executor: Executor) -> None:
+    events = run(executor, jobs(*["well"] * 6))
     for key in range(6):
         own = [event for event in events if event.key == key]
         assert [type(event) for event in own] == [Progress, Progress, Finished]
+        assert own[-1].seconds < TIMEOUT_S  # type: ignore[union-attr]
 
 
-def test_metrics_are_those_of_the_evaluator(make: Make) -> None:
-    finished = {event.key: event.metrics for event in run(make(FakeEvaluator()), 4) if isinstance(event, Finished)}
-    assert {key: m["accuracy"] for key, m in finished.items()} == {
-        job.key: score_of(job.architecture, job.seed) for job in jobs(4)
-    }
+def test_metrics_are_those_of_the_evaluator(executor: Executor) -> None:
+    work = jobs(*["well"] * 4)
+    scores = {key: end.metrics["accuracy"] for key, end in ends(run(executor, work)).items()}  # type: ignore[union-attr]
+    assert scores == {job.key: score_of(job.architecture.arch_id, job.seed) for job in work}
+
+
+def test_workers_have_one_thread_each(pool: Executor) -> None:
+    for end in ends(run(pool, jobs("well", "well"))).values():
+        assert isinstance(end, Finished)
+        assert end.metrics["threads"] == 1
+        assert end.metrics["pid"] != os.getpid()
 
 
 @pytest.mark.parametrize(
-    ("how", "reason"),
-    [("fail", "told to fail"), ("raise", "KeyError: 'told to raise'"), ("silent", "the evaluator reported nothing")],
+    ("how", "reason", "again"),
+    [
+        ("fail", "told to fail", False),
+        ("memory", "told to need much", True),
+        ("raise", "KeyError: 'told to raise'", True),
+        ("silent", "the evaluator reported nothing", False),
+    ],
 )
-def test_what_goes_wrong_in_an_evaluation_is_a_reason(make: Make, how: str, reason: str) -> None:
-    events = [event for event in run(make(FakeEvaluator(misbehave={0: how})), 5) if not isinstance(event, Progress)]
-    failed = [event for event in events if isinstance(event, Failed)]
-    assert {event.reason for event in failed} == {reason}
-    assert len(events) == 5
+def test_what_goes_wrong_in_an_evaluation_is_a_reason(executor: Executor, how: str, reason: str, again: bool) -> None:
+    ended = ends(run(executor, jobs("well", how, "well", "well")))
+    failed = ended.pop(1)
+    assert isinstance(failed, Failed)
+    assert (failed.reason, failed.again) == (reason, again)
+    assert all(isinstance(end, Finished) for end in ended.values())
 
 
-def test_a_worker_that_dies_costs_its_job_only(make: Make) -> None:
-    executor = make(FakeEvaluator(misbehave={1: "die"}))
-    if isinstance(executor, InlineExecutor):
+def test_a_worker_that_dies_costs_its_job_only(pool: Executor) -> None:
+    ended = ends(run(pool, jobs("well", "die", "well", "well")))
+    failed = ended.pop(1)
+    assert isinstance(failed, Failed)
+    assert failed.again
+    assert "killed" in failed.reason
+    assert all(isinstance(end, Finished) for end in ended.values())
+
+
+def test_a_job_that_hangs_is_ended_and_costs_itself_only(pool: Executor) -> None:
+    ended = ends(run(pool, jobs("well", "hang", "well", "well")))
+    failed = ended.pop(1)
+    assert isinstance(failed, Failed)
+    assert (failed.reason, failed.again) == ("exceeded --trial-timeout of 4 s", True)
+    assert TIMEOUT_S <= failed.seconds < 2 * TIMEOUT_S
+    assert all(isinstance(end, Finished) for end in ended.values())
+
+
+def test_a_job_that_reports_too_late_is_ended(pool: Executor) -> None:
+    [failed] = ends(run(pool, jobs("dawdle"))).values()
+    assert isinstance(failed, Failed)
+    assert (failed.reason, failed.again) == ("exceeded --trial-timeout of 4 s", True)
+
+
+def test_reports_arrive_while_the_evaluation_runs(executor: Executor, folder: Path) -> None:
+    [job] = jobs("patient")
+    executor.submit(job)
+    assert isinstance(executor.wait(), Progress)
+    (folder / "go on").touch()
+    assert isinstance(executor.wait(), Progress)
+    assert isinstance(executor.wait(), Finished)
+    (folder / "go on").unlink()
+
+
+def test_as_many_jobs_run_at_once_as_there_are_workers(executor: Executor) -> None:
+    pids: set[float] = set()
+    while len(pids) < executor.workers:  # those that were killed have been replaced, but have to start
+        pids |= {end.metrics["pid"] for end in ends(run(executor, jobs("well", "well"))).values()}  # type: ignore[union-attr]
+    ended = ends(run(executor, jobs(*["crowd"] * 6)))
+    crowds = [end.metrics["crowd"] for end in ended.values() if isinstance(end, Finished)]
+    assert len(crowds) == 6
+    assert max(crowds) == executor.workers
+
+
+@pytest.mark.parametrize("how", ["raise", "memory", "die"])
+def test_another_try_gives_what_the_first_would_have_given(executor: Executor, how: str) -> None:
+    if how == "die" and isinstance(executor, InlineExecutor):
         pytest.skip("the inline executor dies with its process")
-    events = [event for event in run(executor, 6) if not isinstance(event, Progress)]
-    failed = [event for event in events if isinstance(event, Failed)]
-    assert len(events) == 6
-    assert failed
-    assert all("killed by signal 9" in event.reason for event in failed)
-    assert any(isinstance(event, Finished) for event in events)
+    work = jobs(how, "well", "well", first_time_only=True)
+    events = run(Retrying(executor, 1), work)
+    for job in work:
+        own = [event for event in events if event.key == job.key]
+        assert [type(event) for event in own] == [Progress, Progress, Finished]
+        assert [event.report.step for event in own if isinstance(event, Progress)] == [1, 2]
+        assert own[-1].metrics["accuracy"] == score_of(job.architecture.arch_id, job.seed)  # type: ignore[union-attr]
+
+
+def test_tries_are_limited_and_counted(executor: Executor) -> None:
+    ended = ends(run(Retrying(executor, 2), jobs("raise", "fail", "well")))
+    assert {end.reason for end in ended.values() if isinstance(end, Failed)} == {
+        "failed 3 times, at last: KeyError: 'told to raise'",
+        "told to fail",
+    }
+    assert isinstance(ended[2], Finished)
+
+
+def test_closing_ends_the_workers(make: Make) -> None:
+    executor = make(1)
+    if isinstance(executor, InlineExecutor):
+        pytest.skip("the inline executor has no workers")
+    [job] = jobs("patient")
+    executor.submit(job)
+    event = executor.wait()
+    assert isinstance(event, Progress)
+    started = time.monotonic()
+    executor.close()
+    executor.close()  # once more does no harm
+    while alive(int(event.report.metrics["pid"])):
+        time.sleep(0.05)
+        assert time.monotonic() - started < 5
+
+
+def alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")")[1].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"
