@@ -11,10 +11,21 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from nas.api import resume, search
+    from nas.benchmark import BenchResult, bench
     from nas.result import SearchResult
     from search_space import InputError, build_model, load_architecture, load_space
 
-__all__ = ["InputError", "SearchResult", "build_model", "load_architecture", "load_space", "resume", "search"]
+__all__ = [
+    "BenchResult",
+    "InputError",
+    "SearchResult",
+    "bench",
+    "build_model",
+    "load_architecture",
+    "load_space",
+    "resume",
+    "search",
+]
 
 
 def __getattr__(name: str) -> Any:
@@ -23,6 +34,10 @@ def __getattr__(name: str) -> Any:
         from nas import api
 
         return getattr(api, name)
+    if name in ("BenchResult", "bench"):
+        from nas import benchmark
+
+        return getattr(benchmark, name)
     if name == "SearchResult":
         from nas.result import SearchResult
 
