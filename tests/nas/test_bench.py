@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import functools
 import io
 import itertools
 import json
@@ -11,14 +12,13 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 import numpy as np
 import pytest
-from conftest import SHARED_DATA
 
 import nas
 from evaluators import Report, TabularEvaluator
@@ -51,6 +51,16 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("bench") / "table.json"
     path.write_text(json.dumps(records))
     return path
+
+
+@pytest.fixture(scope="module")
+def read_once() -> Callable[..., TabularEvaluator]:
+    return functools.cache(TabularEvaluator)
+
+
+@pytest.fixture(autouse=True)
+def _read_once(read_once: Callable[..., TabularEvaluator], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nas.benchmark.api.TabularEvaluator", read_once)
 
 
 @pytest.fixture(scope="module")
@@ -406,12 +416,9 @@ def test_bad_tables(table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert "cannot read the file" in capsys.readouterr().err
 
 
-def test_what_is_known_is_what_would_be_counted() -> None:
-    file = SHARED_DATA / "nas-bench-macro" / "nas-bench-macro_cifar10.json"
-    if not file.exists():
-        pytest.skip(f"needs {file.name}, which the project does not ship")
-    real = TabularEvaluator(file)
+def test_what_is_known_is_what_would_be_counted(nasbench_macro: Path) -> None:
+    real = TabularEvaluator(nasbench_macro)
     known = TableKnown(real.entries)
-    for network in real.architectures()[::1000]:
-        counted = count_cost(network).metrics()
-        assert known.metrics(network) == {name: counted[name] for name in known.names}
+    network = real.architectures()[1234]
+    counted = count_cost(network).metrics()
+    assert known.metrics(network) == {name: counted[name] for name in known.names}
