@@ -188,7 +188,7 @@ class SearchLoop:
                 rejected, self._rejected = self._rejected, Counter()
                 look = self._looks[architecture.arch_id]
                 return _Pending(trial.number, architecture, trial.params, cost, rejected, look, trial)
-            self._turn_down(trial, kind, cost)
+            self._turn_down(trial, kind, architecture.arch_id, cost)
             if len(self._looks) + len(self._infeasible) >= self._size:
                 return None
             if sum(self._rejected.values()) % 50 == 0:
@@ -226,18 +226,20 @@ class SearchLoop:
     def _known_constraints(self) -> list[Constraint]:
         return [constraint for constraint in self._constraints if str(constraint) not in self._problem.learned_limits]
 
-    def _turn_down(self, trial: Trial, kind: str, cost: dict[str, float]) -> None:
-        """Optuna's samplers learn from networks that are not allowed, which cost no budget; nothing else is told.
+    def _turn_down(self, trial: Trial, kind: str, arch_id: str, cost: dict[str, float]) -> None:
+        """Optuna's samplers learn from what is turned down, or they would propose it for ever; it costs no budget.
 
-        They want a value, too; it is what is known, or the median of what was seen: the limits are what counts.
+        Of a network that was scored they are told its scores. Of one that is not allowed they want a value, too; it is
+        what is known, or the median of what was seen: the limits are what counts.
         """
         self._rejected[kind] += 1
         self.state.counts[kind] += 1
-        if kind != "infeasible" or isinstance(self._sampler, SpaceSampler) or not self._scored:
+        known = self._scored.get(arch_id)
+        if isinstance(self._sampler, SpaceSampler) or not self._scored or (kind == "duplicate" and known is None):
             self._study.tell(trial, state=TrialState.FAIL)
             return
         seen = sorted(self._scored.values(), key=self.ranking.scores)
-        metrics = {**seen[len(seen) // 2].metrics, **cost}
+        metrics = known.metrics if known is not None else {**seen[len(seen) // 2].metrics, **cost}
         for constraint in self._constraints:
             trial.set_constraint(str(constraint), constraint.excess(metrics))
         self._study.tell(trial, self._values(metrics))
