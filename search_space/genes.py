@@ -28,6 +28,12 @@ class Gene:
     options: tuple[Option, ...]
 
 
+class _Part(NamedTuple):
+    part: Component
+    active: Genotype
+    canonical: Genotype
+
+
 class PartGenes:
     """The genes of a stem or a head, from index `start` on."""
 
@@ -36,25 +42,28 @@ class PartGenes:
         self._fields = template.open_fields()
         self.genes = _genes(prefix, template, self._fields)
         self.span = slice(start, start + len(self.genes))
-        self._parts: dict[Genotype, Component] = {}
+        self._parts: dict[Genotype, _Part] = {}
 
     def part(self, genotype: Genotype) -> Component:
         """The part with the picked options."""
-        picked = genotype[self.span]
-        part = self._parts.get(picked)
-        if part is None:
-            made = self._template.make(dict(zip(self._fields, picked, strict=True)))
-            part = _keep(self._parts, picked, made)
-        return part
+        return self._read(genotype).part
 
     def active(self, genotype: Genotype) -> Genotype:
-        """Indices of the genes that have an effect."""
-        in_use = _in_use(self._template, self._fields, self.part(genotype))
-        return tuple([self.span.start + index for index in in_use])
+        """Indices of the genes that have an effect, in order."""
+        return self._read(genotype).active
 
     def canonical(self, genotype: Genotype) -> Genotype:
         """The part's first genes that give the same part."""
-        return tuple(self._template.variants[self.part(genotype)].values())
+        return self._read(genotype).canonical
+
+    def _read(self, genotype: Genotype) -> _Part:
+        picked = genotype[self.span]
+        read = self._parts.get(picked)
+        if read is None:
+            part = self._template.make(dict(zip(self._fields, picked, strict=True)))
+            active = tuple([self.span.start + index for index in _in_use(self._template, self._fields, part)])
+            read = _keep(self._parts, picked, _Part(part, active, tuple(self._template.variants[part].values())))
+        return read
 
     def write(self, genotype: list[int], picked: Mapping[str, int]) -> None:
         """Write the options of the open fields into a genotype."""

@@ -150,11 +150,10 @@ def _operations(document: Document, path: Where, kind: str, beside: Sequence[str
             rules = field_rules(component)
             checked = {field: _option(rules[field], field, value) for field, value in fields.items()}
             operations[name] = {"type": component.type, **checked}
-            defaults = {field.name: field.default for field in dataclasses.fields(component)}
-            full = {field: plain_number(value) for field, value in defaults.items() if field not in beside}
-            if full | operations[name] in seen:
+            defaults = {field.name: plain_number(field.default) for field in dataclasses.fields(component)}
+            if defaults | operations[name] in seen:
                 raise InputError("the operations of a choice must differ", operation, remedy="remove one")
-            seen.append(full | operations[name])
+            seen.append(defaults | operations[name])
     with document.at(path):
         if not operations:
             raise InputError("op needs at least one operation", remedy="add `NAME: {type: ...}`")
@@ -238,8 +237,7 @@ def _check_sizes(document: Document, space: SearchSpace) -> None:
 
 def _may_vanish(stage: StageTemplate, channels: int) -> bool:
     """Whether all blocks of the stage may do nothing to that many channels."""
-    deeper = range(1, min(cast(Sequence[int], stage.num_layers.options)))[:1]
-    return any(all(channels in setting.idle(position) for position in (0, *deeper)) for setting in stage.settings)
+    return any(channels in setting.idle(0) for setting in stage.settings)  # then the later ones may as well
 
 
 def describe_choices(space: SearchSpace) -> list[Mapping[str, Any]]:
