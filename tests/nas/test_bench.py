@@ -225,6 +225,7 @@ def test_constraints_are_kept_and_regret_is_against_the_best_allowed(table: Path
 @pytest.mark.parametrize(("text", "share"), [("params>=p75", 0.75), ("macs<=p100", 1.0), (" macs <= P0.1 ", 0.001)])
 def test_percentiles(text: str, share: float, evaluator: TabularEvaluator) -> None:
     limit = absolute(text, evaluator.entries)
+    assert limit.at_most == ("<=" in text)
     found = [getattr(entry, limit.metric) for entry in evaluator.entries.values()]
     assert limit.bound in found
     assert sum(value <= limit.bound for value in found) >= share * len(found)
