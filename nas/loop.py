@@ -70,6 +70,7 @@ class _Pending:
     cost: dict[str, float]
     rejected: Counter[str]
     look: int
+    told: int
     trial: Trial | None = None
     """None for a trial of the record that was not asked for again."""
     record: TrialRecord | None = None
@@ -153,13 +154,18 @@ class SearchLoop:
 
     def _fill(self, deadline: float) -> None:
         while len(self._pending) < self._window and self._started < self.state.budget and not self._exhausted:
+            # Then as now, it had nothing new to say until it was told more.
+            early = bool(self._recorded) and self._recorded[0].told > self.state.done
             if self._recorded and not self._ask_again and self._started >= self._start:
+                if early:
+                    self._exhausted = True
+                    return
                 pending = self._replay(self._recorded.popleft())
             elif not self._recorded and time.monotonic() >= deadline:
                 return
             else:
                 proposal = self._propose()
-                if self._recorded and (proposal is None or proposal.params != self._recorded[0].params):
+                if self._recorded and (not early if proposal is None else proposal.params != self._recorded[0].params):
                     self._stop_asking_again(proposal)
                     continue
                 if proposal is None:
@@ -187,7 +193,8 @@ class SearchLoop:
             if not kind:
                 rejected, self._rejected = self._rejected, Counter()
                 look = self._looks[architecture.arch_id]
-                return _Pending(trial.number, architecture, trial.params, cost, rejected, look, trial)
+                told = self.state.done
+                return _Pending(trial.number, architecture, trial.params, cost, rejected, look, told, trial)
             self._turn_down(trial, kind, architecture.arch_id, cost)
             if len(self._looks) + len(self._infeasible) >= self._size:
                 return None
@@ -264,8 +271,17 @@ class SearchLoop:
         self.state.counts.update(record.rejected)
         self.state.replayed += 1
         look = self._looks[architecture.arch_id]
-        cost, rejected = dict(record.cost), Counter(record.rejected)
-        return _Pending(self._asks - 1, architecture, record.params, cost, rejected, look, record=record, replayed=True)
+        return _Pending(
+            self._asks - 1,
+            architecture,
+            record.params,
+            dict(record.cost),
+            Counter(record.rejected),
+            look,
+            record.told,
+            record=record,
+            replayed=True,
+        )
 
     def _stop_asking_again(self, proposal: _Pending | None) -> None:
         """The sampler does not propose again what it did when the record was made: take the rest as it is."""
@@ -303,6 +319,7 @@ class SearchLoop:
             metrics={} if reason else metrics,
             seconds=event.seconds,
             look=pending.look,
+            told=pending.told,
             rejected=pending.rejected,
             reason=reason,
         )

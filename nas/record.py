@@ -37,6 +37,8 @@ class TrialRecord:
     seconds: float
     look: int = 0
     """How often the network had been looked at before."""
+    told: int = 0
+    """How many trials the sampler had been told when it proposed this one."""
     rejected: Mapping[str, int] = field(default_factory=dict)
     """Proposals turned down since the previous trial, by kind: `duplicate`, `infeasible`."""
     reason: str = ""
@@ -88,6 +90,7 @@ class TrialLog:
             "seconds": round(record.seconds, 3),
             "ask": record.ask,
             "look": record.look,
+            "told": record.told,
             "rejected": dict(record.rejected),
         }
         if record.failed:
@@ -125,12 +128,14 @@ def _unreadable(path: Path, error: Exception) -> InputError:
 def _record(trial: FrozenTrial, cost_names: tuple[str, ...]) -> TrialRecord:
     attributes = dict(trial.user_attrs)
     known = {name: attributes.pop(name) for name in ("ask", "arch_id", "seconds", "rejected")}
-    look, reason = attributes.pop("look", 0), attributes.pop("reason", "")  # journals of earlier versions lack them
+    counts = {name: attributes.pop(name, 0) for name in ("look", "told")}  # journals of earlier versions lack them
+    reason = attributes.pop("reason", "")
     cost = {name: plain_number(float(attributes.pop(name))) for name in cost_names}
     metrics = {name: float(value) for name, value in attributes.items()}
-    if not isinstance(known["ask"], int) or not isinstance(look, int) or not isinstance(known["rejected"], dict):
-        raise TypeError("ask and look must be numbers, rejected a mapping")
-    return TrialRecord(params=dict(trial.params), cost=cost, metrics=metrics, look=look, reason=reason, **known)
+    numbers = (known["ask"], *counts.values())
+    if not all(isinstance(number, int) for number in numbers) or not isinstance(known["rejected"], dict):
+        raise TypeError("ask, look and told must be numbers, rejected a mapping")
+    return TrialRecord(params=dict(trial.params), cost=cost, metrics=metrics, reason=reason, **known, **counts)
 
 
 def _drop_torn_line(path: Path) -> None:
