@@ -122,9 +122,9 @@ def _size(evaluator: Evaluator) -> int:
     return len(head) + sum(buffer.raw().nbytes for buffer in buffers)
 
 
-def require_answer(address: str, patience_s: float = _PATIENCE_S) -> None:
+def require_answer(address: str) -> None:
     """Raises `ClusterLost` if the head stays silent; it may be back in a moment if it keeps its state elsewhere."""
-    limit = time.monotonic() + patience_s
+    limit = time.monotonic() + _PATIENCE_S
     while not answers(address, timeout_s=2.0):
         if time.monotonic() > limit:
             raise ClusterLost(f"the Ray cluster at {address} is gone; `nas resume` goes on once there is one again")

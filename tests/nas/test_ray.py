@@ -1,0 +1,347 @@
+"""On real Ray clusters: two nodes, and every way for a part of them to die."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import math
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from support import FakeEvaluator, search_loop, space, trials
+
+from evaluators import Report, derive_seed
+from nas.executors import Finished, Job, ProcessExecutor, RayExecutor, Retrying, WorkersCannotStart, ray_cluster
+from nas.executors.ray_cluster import ClusterLost, answers, check_room
+from nas.executors.ray_worker import Worker, Worn
+from nas.loop import State
+from search_space import Architecture, InputError
+
+BUDGET = 12
+WINDOW = 4
+
+
+@dataclasses.dataclass
+class Quick(FakeEvaluator):
+    """Needs no counting, which workers would have to load; may say where it ran."""
+
+    located: bool = False
+
+    def evaluate(self, architecture: Architecture, *, seed: int) -> Iterator[Report]:
+        self.count += 1
+        metrics = {"accuracy": derive_seed(seed, architecture.arch_id) / 2**63}
+        if self.located:
+            import ray
+
+            node = ray.get_runtime_context().get_node_id()
+            metrics |= {"node": float(int(node[:12], 16)), "pid": float(os.getpid())}
+        for step in (1, 2):
+            time.sleep(self.seconds / 2)
+            yield Report(step, 2, metrics)
+
+
+class Leaky(Quick):
+    """Makes its worker believe that each evaluation leaves 1 GB behind."""
+
+    def evaluate(self, architecture: Architecture, *, seed: int) -> Iterator[Report]:
+        from nas.executors import ray_worker
+
+        ray_worker.held_bytes = lambda: self.count * 10**9
+        yield from super().evaluate(architecture, seed=seed)
+
+
+class Unreadable(FakeEvaluator):
+    def __reduce__(self) -> Any:
+        return (_raise, ())
+
+
+def _raise() -> None:
+    raise ModuleNotFoundError("No module named 'mine'")
+
+
+@dataclasses.dataclass
+class Cluster:
+    """Two nodes with one CPU each, started as people start them."""
+
+    folder: Path
+    address: str
+    head: subprocess.Popen[bytes]
+    other: subprocess.Popen[bytes]
+
+
+def start_node(folder: Path, *arguments: str) -> subprocess.Popen[bytes]:
+    command = [Path(sys.executable).with_name("ray"), "start", "--block", *arguments, "--num-cpus", "1"]
+    command += ["--object-store-memory", str(80 * 2**20), "--disable-usage-stats"]
+    with open(folder / "nodes.log", "ab") as log:
+        return subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """Kill a node with all that it has started: the session, since workers have process groups of their own."""
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(ProcessLookupError):
+            if os.getsid(int(entry.name)) == process.pid:
+                os.kill(int(entry.name), signal.SIGKILL)
+    process.wait()
+
+
+def wait_until(condition: Any, limit_s: float = 60.0) -> None:
+    limit = time.monotonic() + limit_s
+    while not condition():
+        assert time.monotonic() < limit
+        time.sleep(0.1)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def own_place() -> Iterator[Path]:
+    """Nothing that Ray remembers or listens to is shared with other tests, or with this machine."""
+    with tempfile.TemporaryDirectory(prefix="nas", dir="/tmp", ignore_cleanup_errors=True) as folder:  # short: sockets
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("RAY_TMPDIR", folder)
+            patch.setenv("RAY_AUTH_MODE", "disabled")
+            patch.setenv("RAY_worker_niceness", "0")  # else tests that run beside these starve the workers
+            patch.delenv("RAY_ADDRESS", raising=False)
+            yield Path(folder)
+        for pid in processes(folder):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+
+@pytest.fixture(scope="module")
+def cluster(own_place: Path) -> Iterator[Cluster]:
+    address = f"127.0.0.1:{free_port()}"
+    head = start_node(own_place, "--head", "--port", address.split(":")[1], "--include-dashboard", "false")
+    wait_until(lambda: answers(address))
+    wait_until((own_place / "ray" / "ray_current_cluster").exists)
+    made = Cluster(own_place, address, head, start_node(own_place, "--address", address))
+    wait_until(lambda: len(processes(own_place, "raylet/raylet")) == 2)
+    yield made
+    end(made.other)
+    end(made.head)
+
+
+def processes(folder: Path | str, name: str = "") -> list[int]:
+    """Those that belong to Ray's sessions in this folder."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            command, environment = (entry / "cmdline").read_bytes(), (entry / "environ").read_bytes()
+            ours = f"RAY_TMPDIR={folder}\0".encode() in environment
+            ray = any(part in command for part in (b"ray::", b"raylet", b"gcs_server", b"/ray/"))
+            if ours and ray and name.encode() in command and int(entry.name) != os.getpid():
+                found.append(int(entry.name))
+    return found
+
+
+def drive(folder: str, address: str, workers: str = "2", patience_s: str = "20") -> None:
+    """What the process of a search does: search on Ray until the budget is spent."""
+    ray_cluster._PATIENCE_S = float(patience_s)
+    with closing(Retrying(RayExecutor(Quick(seconds=0.4), int(workers), address=address), 2)) as executor:
+        try:
+            search_loop(Path(folder), budget=BUDGET, window=WINDOW, executor=lambda _: executor).run()
+        except (ClusterLost, KeyboardInterrupt) as error:
+            print(type(error).__name__, error)
+            raise SystemExit(1) from None
+
+
+def start_driver(folder: Path, address: str, *more: str) -> subprocess.Popen[str]:
+    here = [str(Path(__file__).parents[1]), str(Path(__file__).parent)]
+    code = f"import sys; sys.path[:0] = {here}; from test_ray import drive; drive(*sys.argv[1:])"
+    handler = "import signal; signal.signal(signal.SIGTERM, signal.default_int_handler);"  # as the command line does
+    command = [sys.executable, "-c", handler + code, str(folder), address, *more]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def network(number: int) -> Architecture:
+    return space().decode(space().sample(np.random.default_rng(number)))
+
+
+def done(folder: Path) -> int:
+    return len(trials(folder)) if (folder / "journal.log").exists() else 0
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """The record of the search, by the inline executor."""
+    folder = tmp_path_factory.mktemp("unbroken")
+    search_loop(folder, budget=BUDGET, window=WINDOW, evaluator=Quick()).run()
+    return trials(folder)
+
+
+def test_processes_give_the_record_that_the_inline_executor_gives(
+    unbroken: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    with closing(ProcessExecutor(Quick(), 2)) as executor:
+        search_loop(tmp_path, budget=BUDGET, window=WINDOW, executor=lambda _: executor).run()
+    assert trials(tmp_path) == unbroken
+
+
+@pytest.mark.parametrize("how", ["given", "environment", "remembered"])
+def test_a_running_cluster_is_used_and_no_other_started(
+    how: str, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import ray
+
+    before = processes(cluster.folder, "gcs_server"), processes(cluster.folder, "raylet/raylet")
+    if how == "environment":
+        monkeypatch.setenv("RAY_ADDRESS", cluster.address)
+    with closing(RayExecutor(Quick(), 1, address=cluster.address if how == "given" else "")):
+        port = ray.get_runtime_context().gcs_address.split(":")[1]
+        assert port == cluster.address.split(":")[1]
+        assert (processes(cluster.folder, "gcs_server"), processes(cluster.folder, "raylet/raylet")) == before
+    assert not ray.is_initialized()
+    assert answers(cluster.address)  # it was not ours to end
+
+
+def test_a_worker_that_keeps_memory_is_replaced(cluster: Cluster) -> None:
+    with closing(RayExecutor(Leaky(located=True), 1, address=cluster.address)) as executor:
+        pids = []
+        for key in range(3):
+            executor.submit(Job(key, network(key), 0))
+            while not isinstance(event := executor.wait(), Finished):
+                pass
+            pids.append(event.metrics["pid"])
+    assert pids[0] == pids[1] != pids[2]  # what the first leaves is taken for the data
+
+
+def test_workers_that_cannot_start_end_the_search(cluster: Cluster) -> None:
+    with closing(RayExecutor(Unreadable(), 2, address=cluster.address)) as executor:
+        executor.submit(Job(0, network(0), 0))
+        with pytest.raises(WorkersCannotStart, match="No module named 'mine'; nas and its dependencies must be"):
+            executor.wait()
+
+
+def test_a_killed_driver_leaves_nothing_behind_and_resumes(
+    cluster: Cluster, unbroken: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    driver = start_driver(tmp_path, cluster.address)
+    wait_until(lambda: done(tmp_path) >= 3)
+    assert processes(cluster.folder, "ray::Worker")
+    driver.kill()
+    driver.communicate()
+    wait_until(lambda: not processes(cluster.folder, "ray::Worker"), 20)
+    assert done(tmp_path) < BUDGET
+    drive(str(tmp_path), cluster.address)
+    assert trials(tmp_path) == unbroken
+
+
+def test_losing_a_node_costs_no_trial(cluster: Cluster, unbroken: list[dict[str, Any]], tmp_path: Path) -> None:
+    def lose_one(state: State) -> None:
+        if state.done == 6 and cluster.other.returncode is None:
+            end(cluster.other)
+
+    with closing(Retrying(RayExecutor(Quick(seconds=0.4, located=True), 2, address=cluster.address), 2)) as executor:
+        search_loop(tmp_path, budget=BUDGET, window=WINDOW, executor=lambda _: executor, on_change=lose_one).run()
+    attributes = [row["user_attrs"] for row in trials(tmp_path)]
+    assert [row["arch_id"] for row in attributes] == [row["user_attrs"]["arch_id"] for row in unbroken]
+    assert cluster.other.returncode is not None
+    assert len({row["node"] for row in attributes[:6]}) == 2
+    assert len({row["node"] for row in attributes[-2:]}) == 1
+
+
+def test_losing_the_cluster_ends_the_search_with_a_reason(cluster: Cluster, tmp_path: Path) -> None:
+    driver = start_driver(tmp_path, cluster.address, "2", "1")
+    wait_until(lambda: done(tmp_path) >= 1)
+    end(cluster.head)
+    output, errors = driver.communicate(timeout=40)
+    assert driver.returncode == 1
+    assert "ClusterLost the Ray cluster at" in output
+    assert "`nas resume` goes on" in output
+    assert "Traceback" not in errors
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_a_cluster_of_our_own_ends_with_us(how: signal.Signals, own_place: Path, tmp_path: Path) -> None:
+    assert not processes(own_place)
+    driver = start_driver(tmp_path, "local", "1")
+    wait_until(lambda: done(tmp_path) >= 1)
+    driver.send_signal(how)
+    driver.communicate(timeout=20)
+    wait_until(lambda: not processes(own_place), 20)
+    assert 1 <= done(tmp_path) < BUDGET
+
+
+# What needs no cluster.
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "nonsense", "127.0.0.1:nonsense", "127.0.0.1:99999", "auto"])
+def test_an_address_without_a_cluster_is_refused_at_once(address: str, own_place: Path) -> None:
+    started = time.monotonic()
+    with pytest.raises(InputError, match="--ray-address must be the address of a running Ray cluster, got"):
+        RayExecutor(Quick(), 1, address=address)
+    assert time.monotonic() - started < 10
+
+
+def test_what_is_not_ray_does_not_answer() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        assert not answers(f"127.0.0.1:{silent.getsockname()[1]}", timeout_s=0.2)
+
+
+def test_a_worker_says_when_memory_does_not_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    held = iter([10**9, 10**9, 2 * 10**9])
+    monkeypatch.setattr("nas.executors.ray_worker.held_bytes", lambda: next(held))
+    worker = Worker(FakeEvaluator(), math.inf, "")
+    job = Job(0, network(0), 0)
+    said = [[type(event).__name__ for event in worker.run(job)] for _ in range(3)]
+    usual = ["Started", "Progress", "Progress", "Finished"]
+    assert said == [usual, usual, [*usual[:-1], Worn.__name__, "Finished"]]
+
+
+def test_workers_with_a_gpu_use_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    devices: list[str] = []
+    monkeypatch.setattr(FakeEvaluator, "use_device", lambda self, device: devices.append(device))
+    Worker(FakeEvaluator(), math.inf, "")
+    Worker(FakeEvaluator(), math.inf, "cuda")
+    assert devices == ["cuda"]
+
+
+def nodes(*resources: dict[str, float]) -> Any:
+    return lambda: [{"Alive": True, "Resources": one} for one in resources]
+
+
+@pytest.mark.parametrize(
+    ("workers", "gpus", "resources", "room"),
+    [
+        (8, 0.0, [{"CPU": 4.0}], "4: the others start"),
+        (8, 0.0, [{"CPU": 1.5}, {"CPU": 1.5}], "2: the others start"),
+        (8, 0.25, [{"CPU": 4.0, "GPU": 1.0}, {"CPU": 64.0}], "4: the others start"),
+        (8, 1.0, [{"CPU": 4.0}], "none: the search begins once it grows"),
+        (4, 0.25, [{"CPU": 4.0, "GPU": 1.0}], ""),
+        (10, 0.1, [{"CPU": 12.0, "GPU": 1.0}], ""),
+    ],
+)
+def test_too_little_room_is_said(
+    workers: int, gpus: float, resources: list[dict[str, float]], room: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ray.nodes", nodes(*resources))
+    with pytest.warns(match=f"has room for {room}") if room else contextlib.nullcontext():
+        check_room(workers, gpus, own=False)
+
+
+@pytest.mark.parametrize(("gpus", "rule"), [(0.25, "needs a machine with GPUs"), (1.5, "at most 1, or a whole number")])
+def test_gpus_that_cannot_be_had_are_refused(gpus: float, rule: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ray.nodes", nodes({"CPU": 4.0}))
+    with pytest.raises(InputError, match=rule):
+        check_room(2, gpus, own=True)
+
+
+def test_nothing_imports_ray_before_it_is_used() -> None:
+    code = "import sys, nas, nas.executors, nas.cli; sys.exit('ray' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
