@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -20,6 +21,15 @@ from latency.runtimes import Runtime
 from search_space import Architecture, SearchSpace, count_cost
 from search_space.documents import parse_document
 from search_space.space_file import parse_space
+
+if TYPE_CHECKING:  # worker processes load this file, and need not wait for Optuna
+    from optuna.samplers import BaseSampler
+    from optuna.study import Study
+
+    from nas.executors import Executor
+    from nas.known import Known
+    from nas.loop import SearchLoop, State
+    from searchers import Problem
 
 SMALL_SPACE = """\
 schema_version: 1
@@ -57,6 +67,7 @@ class FakeEvaluator(Evaluator):
     seconds: float = 0.0
     misbehave: dict[int, str] = field(default_factory=dict)
     """Number of the evaluation in this process -> `fail`, `raise`, `nan`, `die` or `silent`."""
+    noisy: bool = True
     count: int = 0
 
     def evaluate(self, architecture: Architecture, *, seed: int) -> Iterator[Report]:
@@ -72,7 +83,7 @@ class FakeEvaluator(Evaluator):
             return
         for step in (1, 2):
             time.sleep(self.seconds / 2)
-            score = score_of(architecture, seed)
+            score = score_of(architecture, seed if self.noisy else 0)
             yield Report(step, 2, {"accuracy": float("nan") if how == "nan" else score, "loss": 1 - score})
 
     def describe(self) -> dict[str, Any]:
@@ -82,6 +93,126 @@ class FakeEvaluator(Evaluator):
 def score_of(architecture: Architecture, seed: int) -> float:
     noise = hashlib.sha256(f"{seed}{architecture.arch_id}".encode()).digest()[0] / 2560
     return min(0.9, count_cost(architecture).params / 40_000) + noise
+
+
+def problem(
+    searched: SearchSpace | None = None,
+    objective: str = "accuracy",
+    constraints: Sequence[str] = (),
+    *,
+    noisy: bool = True,
+    target: str = "",
+    start: Sequence[Architecture] = (),
+    known: Known | None = None,
+) -> Problem:
+    """A problem as a request to the command line poses it, by the scores of `FakeEvaluator`."""
+    from nas.known import Known
+    from nas.session import Request
+    from nas.settings import Settings
+
+    searched = searched or space()
+    settings = Settings(budget=1, objective=objective, constraints=tuple(constraints), target=target)
+    first = tuple(searched.encode(architecture) for architecture in start)
+    return Request(settings, searched, FakeEvaluator(noisy=noisy), known or Known(), first).problem()
+
+
+def metrics_of(posed: Problem, architecture: Architecture, look: int = 0) -> dict[str, float]:
+    """What `FakeEvaluator` and counting say of a network."""
+    score = score_of(architecture, look if posed.noisy else 0)
+    return {"accuracy": score, "loss": 1 - score, **posed.known(architecture)}
+
+
+def propose(
+    sampler: BaseSampler,
+    posed: Problem,
+    count: int,
+    *,
+    study: Study | None = None,
+    metrics_of: Callable[[Problem, Architecture, int], Mapping[str, float]] = metrics_of,
+) -> list[Architecture]:
+    """Ask and tell up to `count` times, without a search loop; the networks in their order.
+
+    With `study`, go on from there.
+    """
+    import optuna
+
+    from nas.constraints import parse_constraint
+    from searchers import NothingNew, distributions
+
+    directions = [objective.direction for objective in posed.objectives]
+    study = study or optuna.create_study(directions=directions)
+    study.sampler = sampler
+    told = [trial for trial in study.trials if trial.state == optuna.trial.TrialState.COMPLETE]
+    proposed = [posed.space.decode(posed.space.genotype(trial.params)) for trial in told]
+    before = len(proposed)
+    for _ in range(count):
+        try:
+            trial = study.ask(distributions(posed.space))
+        except NothingNew:
+            study.tell(len(study.trials) - 1, state=optuna.trial.TrialState.FAIL)
+            break
+        architecture = posed.space.decode(posed.space.genotype(trial.params))
+        metrics = metrics_of(posed, architecture, proposed.count(architecture))
+        for limit in posed.learned_limits:
+            trial.set_constraint(limit, parse_constraint(limit).excess(metrics))
+        study.tell(trial, [metrics[objective.metric] for objective in posed.objectives])
+        proposed.append(architecture)
+    return proposed[before:]
+
+
+def search_loop(
+    folder: Path,
+    *,
+    searched: SearchSpace | None = None,
+    searcher: str = "evolution",
+    budget: int = 30,
+    objective: str = "accuracy",
+    constraints: Sequence[str] = (),
+    target: str = "",
+    target_weight: float = -0.07,
+    start: Sequence[Architecture] = (),
+    known: Known | None = None,
+    evaluator: FakeEvaluator | None = None,
+    executor: Callable[[FakeEvaluator], Executor] | None = None,
+    window: int = 1,
+    on_change: Callable[[State], None] = lambda state: None,
+) -> SearchLoop:
+    """A search with its record in `folder`, going on with what is there."""
+    from nas.constraints import parse_constraint
+    from nas.executors import InlineExecutor
+    from nas.known import Known
+    from nas.loop import SearchLoop
+    from nas.record import TrialLog
+    from nas.target import parse_target
+    from searchers import distributions, make_sampler
+
+    evaluator, known = evaluator or FakeEvaluator(), known or Known()
+    posed = problem(searched, objective, constraints, noisy=evaluator.noisy, target=target, start=start, known=known)
+    folder.mkdir(exist_ok=True)
+    log = TrialLog(folder / "journal.log", [one.direction for one in posed.objectives], distributions(posed.space))
+    return SearchLoop(
+        posed,
+        make_sampler(searcher, posed, 0),
+        (executor or InlineExecutor)(evaluator),
+        log,
+        budget=budget,
+        seed=0,
+        constraints=[parse_constraint(text) for text in constraints],
+        target=parse_target(target, target_weight) if target else None,
+        recorded=log.read(known.names),
+        window=window,
+        on_change=on_change,
+    )
+
+
+def trials(folder: Path) -> list[dict[str, Any]]:
+    """The trials of a journal, as it has them, without what time and place have put there."""
+    rows = [json.loads(line) for line in (folder / "journal.log").read_text().splitlines()]
+    kept = [{k: v for k, v in row.items() if not k.startswith("datetime")} for row in rows if "params" in row]
+    for row in kept:
+        row["user_attrs"].pop("seconds")
+        row.pop("worker_id")
+    return kept
 
 
 def nas(*arguments: str | Path, cwd: Path | None = None, timeout: float = 240) -> subprocess.CompletedProcess[str]:

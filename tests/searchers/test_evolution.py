@@ -2,20 +2,21 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from support import TINY_SPACE, space
+from support import TINY_SPACE, problem, space
 
 from search_space import SearchSpace, load_space
 from searchers import Observation, RegularizedEvolution
-from searchers.evolution import mutate
+from searchers.base import mutate
+from searchers.history import History
 
 
-def observe(searched: SearchSpace, scores: list[float], seed: int = 0) -> list[Observation]:
+def observe(searched: SearchSpace, scores: list[float], seed: int = 0) -> History:
     rng = np.random.default_rng(seed)
     genotypes = [searched.sample(rng) for _ in scores]
-    return [
-        Observation(number, genotype, searched.decode(genotype).arch_id, score)
+    return History(
+        Observation(number, genotype, searched.decode(genotype).arch_id, (score,))
         for number, (genotype, score) in enumerate(zip(genotypes, scores, strict=True))
-    ]
+    )
 
 
 def test_a_mutation_changes_one_active_gene() -> None:
@@ -32,25 +33,25 @@ def test_a_mutation_changes_one_active_gene() -> None:
 def test_only_the_youngest_have_children() -> None:
     searched = load_space("mobilenetv3")
     # The first, by far the best, is too old; of the rest, only number 9 is any good.
-    observed = observe(searched, [9.0, *[0.0] * 8, 5.0])
-    sampler = RegularizedEvolution(searched, 0, population_size=5, sample_size=5)
-    child = sampler.propose(observed, set(), np.random.default_rng(1))
-    distance = [sum(a != b for a, b in zip(child, one.genotype, strict=True)) for one in observed]
+    history = observe(searched, [9.0, *[0.0] * 8, 5.0])
+    sampler = RegularizedEvolution(problem(searched), 0, population_size=5, sample_size=5)
+    child = sampler.propose(history, set(), np.random.default_rng(1))
+    distance = [sum(a != b for a, b in zip(child, one.genotype, strict=True)) for one in history.networks]
     assert distance[9] == 1
     assert distance[0] > 1
 
 
 def test_it_proposes_nothing_known_while_there_is_anything_new() -> None:
     searched = space(TINY_SPACE)
-    sampler = RegularizedEvolution(searched, 0, population_size=2, sample_size=2)
+    sampler = RegularizedEvolution(problem(searched), 0, population_size=2, sample_size=2)
     everything = {searched.decode(g).arch_id: g for g in np.ndindex(2, 2)}
     for missing in everything:
         known = [
-            Observation(number, tuple(genotype), arch_id, 1.0)
+            Observation(number, tuple(genotype), arch_id, (1.0,))
             for number, (arch_id, genotype) in enumerate(everything.items())
             if arch_id != missing
         ]
-        child = sampler.propose(known, set(), np.random.default_rng(0))
+        child = sampler.propose(History(known), set(), np.random.default_rng(0))
         assert searched.decode(child).arch_id == missing
 
 
@@ -63,10 +64,10 @@ def test_it_climbs_where_random_search_does_not(space_name: str) -> None:
         active = searched.active(genotype)
         return sum(genotype[i] == len(searched.genes[i].options) - 1 for i in active) / len(searched.genes)
 
-    sampler, observed = RegularizedEvolution(searched, 0), []
+    sampler, history = RegularizedEvolution(problem(searched), 0), History()
     for number in range(300):
-        genotype = sampler.propose(observed, set(), np.random.default_rng([0, number]))
-        observed.append(Observation(number, genotype, searched.decode(genotype).arch_id, score(genotype)))
+        genotype = sampler.propose(history, set(), np.random.default_rng([0, number]))
+        history.add(Observation(number, genotype, searched.decode(genotype).arch_id, (score(genotype),)))
     rng = np.random.default_rng(0)
     best_random = max(score(searched.sample(rng)) for _ in range(300))
-    assert max(one.score for one in observed) > best_random + 0.1
+    assert max(one.scores[0] for one in history.observed) > best_random + 0.1
