@@ -160,7 +160,7 @@ class PredictorGuided(SpaceSampler):
             else:
                 values, again, values_again = worth.knowledge_gradient(beliefs, self._known_scores(new), rows)
         candidates = [_Candidate(genotype, None) for genotype in new]
-        candidates += [_Candidate(beliefs.networks[i].genotype, beliefs.networks[i].arch_id) for i in again]
+        candidates += [_Candidate(beliefs.networks[i].genotype, beliefs.networks[i].arch_id) for i in again.tolist()]
         if len(history) - len(history.by_id) >= self.again * len(history):
             values_again = values_again - np.inf
         order = np.argsort(-np.concatenate([values, values_again]), kind="stable")

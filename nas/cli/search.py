@@ -167,7 +167,8 @@ def _conclude(result: SearchResult, json: bool) -> None:
         typer.echo(f"\nbest network   {result.best.architecture.name}")
         typer.echo(f"               {metrics_line(result.best.metrics)}")
         looks = f", mean of {result.best.looks} looks" if result.best.looks > 1 else ""
-        typer.echo(f"               (accuracy and loss: {_scored_by(result)}{looks})")
+        learned = " and ".join(name for name in ("accuracy", "loss") if name in result.best.metrics)
+        typer.echo(f"               ({learned}: {_scored_by(result)}{looks})")
         typer.echo(f"trials         {counts}; stopped by {result.stopped_by}, {duration(result.wall_time_s)}")
         if result.finalists:
             _print_finalists(result)
