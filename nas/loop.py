@@ -28,6 +28,7 @@ from search_space import Architecture, InputError
 from search_space.errors import WorkFailed
 from search_space.space import Params
 from searchers import NothingNew, Problem, Scores, SpaceSampler, distributions
+from searchers.base import TURNED_DOWN
 
 MAX_REJECTED = 2_000
 """So many proposals in a row may be turned down before the sampler counts as having nothing new to say."""
@@ -243,6 +244,7 @@ class SearchLoop:
         self.state.counts[kind] += 1
         known = self._scored.get(arch_id)
         if isinstance(self._sampler, SpaceSampler) or not self._scored or (kind == "duplicate" and known is None):
+            trial.set_user_attr(TURNED_DOWN, True)
             self._study.tell(trial, state=TrialState.FAIL)
             return
         seen = sorted(self._scored.values(), key=self.ranking.scores)

@@ -19,6 +19,8 @@ from search_space.space import Genotype
 from searchers.history import History, Observation, Scores
 from searchers.problem import Problem
 
+TURNED_DOWN = "turned down"
+"""User attribute of failed trials that were not evaluated: samplers take no notice of them."""
 _TRIES = 200
 _REMEMBERED = 20_000
 
@@ -118,14 +120,8 @@ class SpaceSampler(BaseSampler):
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         """Propose, and name the options. Raises `NothingNew`."""
-        running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-        pending = {
-            self.arch_id(self.space.genotype(other.params))
-            for other in running
-            if len(other.params) == len(self.space.genes)
-        }
         rng = np.random.default_rng([self.seed, trial.number])
-        genotype = self.propose(self.history(study), pending, rng)
+        genotype = self.propose(self.history(study), self._networks(study, TrialState.RUNNING), rng)
         if genotype is None:
             raise NothingNew
         return self.space.params(genotype)
@@ -139,12 +135,22 @@ class SpaceSampler(BaseSampler):
     def history(self, study: Study) -> History:
         """All finished trials of the study, in order of their numbers. Those read before are not read again."""
         trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        failed = self._networks(study, TrialState.FAIL)
         read = self._history.observed
         if len(read) > len(trials) or (read and read[-1].number != trials[len(read) - 1].number):
             self._history = History()
         for trial in trials[len(self._history) :]:
             self._history.add(self._read(trial))
+        self._history.failed = frozenset(failed)
         return self._history
+
+    def _networks(self, study: Study, state: TrialState) -> set[str]:
+        """The `arch_id`s of the trials in this state that have a network, and were to be evaluated."""
+        return {
+            self.arch_id(self.space.genotype(trial.params))
+            for trial in study.get_trials(deepcopy=False, states=(state,))
+            if len(trial.params) == len(self.space.genes) and TURNED_DOWN not in trial.user_attrs
+        }
 
     def _read(self, trial: FrozenTrial) -> Observation:
         genotype = self.space.genotype(trial.params)

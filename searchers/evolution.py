@@ -39,7 +39,7 @@ class RegularizedEvolution(SpaceSampler):
 
     def propose(self, history: History, pending: AbstractSet[str], rng: np.random.Generator) -> Genotype | None:
         """A random network while the first population is being filled, then a child."""
-        known = pending | history.by_id.keys()
+        known = pending | history.tried
         if len(known) < self.population_size or not len(history):
             return self.random_network(rng, known)
         found = history.networks

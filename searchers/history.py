@@ -64,6 +64,8 @@ class History:
     def __init__(self, observed: Iterable[Observation] = ()) -> None:
         self.observed: list[Observation] = []
         self.by_id: dict[str, Network] = {}
+        self.failed: frozenset[str] = frozenset()
+        """The `arch_id`s of networks that could not be evaluated."""
         for look in observed:
             self.add(look)
 
@@ -76,6 +78,11 @@ class History:
     def networks(self) -> list[Network]:
         """The distinct networks."""
         return list(self.by_id.values())
+
+    @property
+    def tried(self) -> set[str]:
+        """The `arch_id`s of all networks that were evaluated, well or not."""
+        return {*self.failed, *self.by_id}
 
     def upto(self, looks: int) -> History:
         """The history as it was after so many looks."""

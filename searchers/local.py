@@ -31,7 +31,7 @@ class LocalSearch(SpaceSampler):
 
     def propose(self, history: History, pending: AbstractSet[str], rng: np.random.Generator) -> Genotype | None:
         """A random network at first, then an untried neighbour of the best."""
-        known = pending | history.by_id.keys()
+        known = pending | history.tried
         if len(known) < self.initial or not len(history):
             return self.random_network(rng, known)
         for network in _best_first(history.networks, rng):

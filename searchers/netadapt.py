@@ -42,15 +42,16 @@ class NetAdapt(SpaceSampler):
         found = history.by_id
         current = self._first
         if self.arch_id(current) not in found:
-            return None if self.arch_id(current) in pending else current
+            return None if self.arch_id(current) in pending | history.failed else current
         while self.violation(current) > 0 or not self._limited():
             ways = self._cuts(current)
-            untried = [way for way in ways if self.arch_id(way) not in found]
+            untried = [way for way in ways if self.arch_id(way) not in history.tried]
             if untried:
                 return next((way for way in untried if self.arch_id(way) not in pending), None)
-            if not ways:
+            evaluated = [way for way in ways if self.arch_id(way) in found]
+            if not evaluated:
                 return None
-            current = self._best_of(current, ways, found)
+            current = self._best_of(current, evaluated, found)
         return None
 
     def _limited(self) -> bool:

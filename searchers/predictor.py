@@ -85,14 +85,14 @@ class PredictorGuided(SpaceSampler):
 
     def propose(self, history: History, pending: AbstractSet[str], rng: np.random.Generator) -> Genotype | None:
         """The network most worth a look that is not under way."""
-        known = pending | history.by_id.keys()
+        known = pending | history.tried
         if len(known) < self.initial or not len(history):
             return self.random_network(rng, known)
         upto = _renewed(len(history), len(pending))
         since = {look.arch_id for look in history.observed[upto:]}
         for genotype, arch_id in self._pool(history.upto(upto)):
             if arch_id is not None:
-                if arch_id not in pending and arch_id not in since:
+                if arch_id not in pending and arch_id not in since and arch_id not in history.failed:
                     return genotype
             elif self.arch_id(genotype) not in known and self.violation(genotype) == 0:
                 return genotype

@@ -37,7 +37,7 @@ class Reinforce(SpaceSampler):
     def propose(self, history: History, pending: AbstractSet[str], rng: np.random.Generator) -> Genotype | None:
         """A draw from the policy that is new."""
         policy = self._policy(history.observed)
-        known = pending | history.by_id.keys()
+        known = pending | history.tried
         # The longer nothing new comes, the nearer to uniform: a settled policy must not propose one network for ever.
         for flatter in (1.0, 2.0, 4.0):
             shares = policy.shares(flatter)
