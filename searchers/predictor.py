@@ -87,7 +87,9 @@ class PredictorGuided(SpaceSampler):
         """The network most worth a look that is not under way."""
         known = pending | history.tried
         if len(known) < self.initial or not len(history):
-            return self.random_network(rng, known)
+            first = self.random_network(rng, known)
+            if first is not None or not len(history):
+                return first
         upto = _renewed(len(history), len(pending))
         since = {look.arch_id for look in history.observed[upto:]}
         for genotype, arch_id in self._pool(history.upto(upto)):
