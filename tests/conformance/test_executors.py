@@ -34,7 +34,7 @@ from search_space import Architecture
 WORKERS = 2
 TIMEOUT_S = 4.0
 SCRIPTS = ("well", "fail", "raise", "memory", "silent", "die", "hang", "dawdle", "patient", "crowd")
-Make = Callable[[int], Executor]
+Make = Callable[[int, float], Executor]
 
 
 def score_of(arch_id: str, seed: int) -> float:
@@ -101,9 +101,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def make(request: pytest.FixtureRequest, folder: Path) -> Iterator[Make]:
     evaluator = Silent(folder)
     if request.param == "inline":
-        yield lambda workers: InlineExecutor(evaluator)
+        yield lambda workers, timeout_s: InlineExecutor(evaluator)
     elif request.param == "processes":
-        yield lambda workers: ProcessExecutor(evaluator, workers, folder / "workers.log", TIMEOUT_S)
+        yield lambda workers, timeout_s: ProcessExecutor(evaluator, workers, folder / "workers.log", timeout_s)
     else:
         # One cluster for all, and none that may run on this machine.
         import ray
@@ -111,14 +111,14 @@ def make(request: pytest.FixtureRequest, folder: Path) -> Iterator[Make]:
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("RAY_worker_niceness", "0")  # else tests that run beside these starve the workers
             ray.init("local", num_cpus=WORKERS + 1, object_store_memory=80 * 2**20, include_dashboard=False)
-        yield lambda workers: RayExecutor(evaluator, workers, timeout_s=TIMEOUT_S)
+        yield lambda workers, timeout_s: RayExecutor(evaluator, workers, timeout_s=timeout_s)
         assert ray.is_initialized()  # what was there before stays
         ray.shutdown()
 
 
 @pytest.fixture(scope="module")
 def executor(make: Make) -> Iterator[Executor]:
-    with closing(make(WORKERS)) as made:
+    with closing(make(WORKERS, TIMEOUT_S)) as made:
         yield made
 
 
@@ -254,12 +254,16 @@ def test_tries_are_limited_and_counted(executor: Executor) -> None:
     assert isinstance(ended[2], Finished)
 
 
-def test_closing_ends_the_workers(make: Make) -> None:
-    executor = make(1)
+def test_only_the_evaluation_counts_against_the_limit(make: Make) -> None:
+    """Then closing ends the worker."""
+    executor = make(1, 1.0)
     if isinstance(executor, InlineExecutor):
         pytest.skip("the inline executor has no workers")
-    [job] = jobs("patient")
-    executor.submit(job)
+    started = time.monotonic()
+    [end] = ends(run(executor, jobs("well"))).values()
+    assert isinstance(end, Finished)
+    assert time.monotonic() - started > 1  # loading PyTorch alone takes longer
+    executor.submit(jobs("patient")[0])
     event = executor.wait()
     assert isinstance(event, Progress)
     started = time.monotonic()
@@ -276,3 +280,29 @@ def alive(pid: int) -> bool:
     except FileNotFoundError:
         return False
     return state != "Z"
+
+
+class Flaky(Executor):
+    """Fails twice before each success; each try takes a second. Notes what it is given."""
+
+    workers = 1
+
+    def __init__(self) -> None:
+        self.given: list[int] = []
+
+    def submit(self, job: Job) -> None:
+        self.given.append(job.key)
+
+    def wait(self) -> Event:
+        key = self.given[-1]
+        return Finished(key, {}, 1.0) if self.given.count(key) == 3 else Failed(key, "flaky", 1.0, again=True)
+
+    def close(self) -> None:
+        self.given.clear()
+
+
+def test_tries_follow_one_another_and_all_their_time_counts() -> None:
+    flaky = Flaky()
+    ended = ends(run(Retrying(flaky, 2), jobs("well", "well")))
+    assert flaky.given == [0, 0, 0, 1, 1, 1]
+    assert [end.seconds for end in ended.values()] == [3.0, 3.0]
