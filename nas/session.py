@@ -102,7 +102,7 @@ class _Session:
             constraints=self._constraints,
             target=settings.parsed_target(),
             recorded=self._recorded,
-            window=1 if settings.workers == 1 else 2 * settings.workers,
+            window=settings.window,
             on_change=self._changed,
         )
 

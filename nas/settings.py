@@ -127,6 +127,11 @@ class Settings:
         """The target as a value."""
         return parse_target(self.target, self.target_weight, self.objective) if self.target else None
 
+    @property
+    def window(self) -> int:
+        """How many trials may be under way or waiting for their turn: a slow one must not idle the other workers."""
+        return 1 if self.workers == 1 else 2 * self.workers
+
     def executor_options(self) -> ExecutorOptions:
         """How evaluations are to be run."""
         timeout_s = math.inf if self.trial_timeout_s is None else self.trial_timeout_s

@@ -7,7 +7,7 @@ import math
 import moocore
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtr
+from scipy.special import ndtr, ndtri
 
 from searchers.beliefs import Beliefs, Learned, front_ranks
 from searchers.surrogate import Array, Posterior
@@ -18,14 +18,14 @@ _AGAIN = 40
 """So many of the best networks are considered for another look."""
 _DRAWN = 100
 """So many of the best networks are drawn jointly with the candidates."""
+_QUANTILES = ndtri((np.arange(41) + 0.5) / 41)
 Indices = NDArray[np.int64]
 
 
 def knowledge_gradient(beliefs: Beliefs, known: Array, rows: Array) -> tuple[Array, Indices, Array]:
     """Value of a look at each candidate; networks worth considering for another look, and its value.
 
-    Frazier, Powell & Dayanik 2009. The expectation of the maximum of many correlated scores is bounded from below by
-    the best pair with the present choice, which has a closed form. `known` are the candidates' scores [m, 1] if the
+    Frazier, Powell & Dayanik 2009. `known` are the candidates' scores [m, 1] if the
     objective is known; `rows` are their genes.
     """
     kept, kept_new = _probability_kept(beliefs, rows)
@@ -40,24 +40,30 @@ def knowledge_gradient(beliefs: Beliefs, known: Array, rows: Array) -> tuple[Arr
     seen, new = surrogate.seen, surrogate.unseen(rows)
     best_first = allowed[np.argsort(-seen.mean[allowed], kind="stable")]
     rivals = best_first[:_RIVALS]
-    best = float(seen.mean[rivals[0]])
+    behind = seen.mean[rivals[0]] - seen.mean[rivals]
     spread = np.sqrt(new.variance + float(surrogate.look_variance.max()))
-    slopes = surrogate.covariance(rivals, seen, new) / spread
-    own = _expected_gain(best - new.mean, np.abs(new.variance / spread - slopes[0]))
-    values = np.maximum(own, _change_of_choice(best - seen.mean[rivals], slopes)) * kept_new
+    slopes = np.vstack([surrogate.covariance(rivals, seen, new), new.variance]) / spread
+    own_behind = seen.mean[rivals[0]] - new.mean
+    values = _gain_of_choice(np.vstack([np.tile(behind[:, None], len(rows)), own_behind]), slopes) * kept_new
     if not surrogate.parameters.noise:
         return values, np.empty(0, dtype=np.int64), np.empty(0)
     again = best_first[:_AGAIN]
     spread = np.sqrt(seen.variance[again] + surrogate.look_variance[again])
     slopes = surrogate.covariance(rivals, seen, seen.at(again)) / spread
-    return values, again, _change_of_choice(best - seen.mean[rivals], slopes) * kept[again]
+    return values, again, _gain_of_choice(np.tile(behind[:, None], len(again)), slopes) * kept[again]
 
 
-def _change_of_choice(behind: Array, slopes: Array) -> Array:
-    """The value of a look that moves the means of the rivals by `slopes` [rivals, m] times a standard normal."""
-    gains = _expected_gain(behind[:, None], np.abs(slopes - slopes[0]))
-    gains[0] = 0.0
-    return np.asarray(gains.max(axis=0))
+def _gain_of_choice(behind: Array, slopes: Array) -> Array:
+    """E[max over rivals of (slope · z − behind)] for a standard normal z, for each look [rivals, m] -> [m].
+
+    The first rival is the present choice, with nothing behind. Bounded from below twice: by the best pair with the
+    present choice, in closed form, which is exact where chances are slim; and by the mean over quantiles of z.
+    """
+    apart = slopes - slopes[0]
+    pairs = _expected_gain(behind, np.abs(apart))
+    pairs[0] = 0.0
+    quantiles = np.stack([(apart * z - behind).max(axis=0) for z in _QUANTILES])
+    return np.asarray(np.maximum(pairs.max(axis=0), quantiles.mean(axis=0)))
 
 
 def _expected_gain(behind: Array, spread: Array) -> Array:

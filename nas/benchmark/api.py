@@ -7,7 +7,7 @@ import dataclasses
 import os
 from collections.abc import Callable, Generator, Iterable, Sequence
 
-import joblib  # type: ignore[import-untyped]
+import joblib
 import numpy as np
 
 from evaluators import TabularEvaluator

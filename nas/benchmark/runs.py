@@ -107,7 +107,7 @@ def _run(evaluator: TabularEvaluator, settings: Settings) -> Run:
         budget=settings.budget,
         seed=settings.seed,
         constraints=settings.parsed_constraints(),
-        window=1 if settings.workers == 1 else 2 * settings.workers,  # as a session does
+        window=settings.window,
         on_change=on_change,
     )
     started = time.process_time()
