@@ -32,6 +32,8 @@ from searchers.base import TURNED_DOWN
 
 MAX_REJECTED = 2_000
 """So many proposals in a row may be turned down before the sampler counts as having nothing new to say."""
+_SURE_OF = 10
+"""Of so many of the best networks another look is worth its price."""
 
 
 @dataclass
@@ -220,16 +222,29 @@ class SearchLoop:
     def _judge(self, architecture: Architecture) -> tuple[str, dict[str, float]]:
         """Why a proposal is to be turned down, empty if it is not; and what is known of it."""
         arch_id = architecture.arch_id
-        if self._looks[arch_id]:
-            again = self._problem.noisy and isinstance(self._sampler, SpaceSampler) and self._sampler.looks_again
-            if not again or arch_id not in self._scored:
-                return "duplicate", {}
+        if self._looks[arch_id] and not self._is_worth_another_look(arch_id):
+            return "duplicate", {}
         cost = dict(self._problem.known(architecture))
         crosses = isinstance(self._sampler, SpaceSampler) and self._sampler.crosses_limits
         if not crosses and violated(self._known_constraints(), cost):
             self._infeasible.add(arch_id)
             return "infeasible", cost
         return "", cost
+
+    def _is_worth_another_look(self, arch_id: str) -> bool:
+        """Whether a known network is to be evaluated again, with another seed.
+
+        Some of our searchers ask for that on purpose. Optuna's propose what they believe to be good, known or not: of
+        the best networks so far, that is taken for a wish to be sure of them, up to half of all looks.
+        """
+        if not self._problem.noisy or arch_id not in self._scored or self._looks[arch_id] > self._scored[arch_id].looks:
+            return False
+        if isinstance(self._sampler, SpaceSampler):
+            return self._sampler.looks_again
+        if 2 * (self.state.counts["again"] + 1) > self.state.done:
+            return False
+        best = self.ranking.order(self._scored.values())[:_SURE_OF]
+        return any(scored.architecture.arch_id == arch_id for scored in best)
 
     def _known_constraints(self) -> list[Constraint]:
         return [constraint for constraint in self._constraints if str(constraint) not in self._problem.learned_limits]
