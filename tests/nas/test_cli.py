@@ -111,7 +111,7 @@ def test_search_end_to_end(tmp_path: Path) -> None:
     ("constraints", "words"),
     [
         (["macs<=2"], "no network of tiny has macs<=2 (--constraint)"),
-        (["macs<=19K", "params>=1K"], "proposals satisfies macs<=19000 and params>=1000 (--constraint)"),
+        (["macs<=19K", "params>=1K"], "was found that satisfies macs<=19000 and params>=1000 (--constraint)"),
     ],
 )
 def test_nothing_feasible_says_what_the_space_can_reach(constraints: list[str], words: str, tmp_path: Path) -> None:

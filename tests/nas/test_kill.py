@@ -1,17 +1,25 @@
-"""A search that is killed, for real, and taken up again ends as the unbroken one."""
+"""A search that is killed, for real, and taken up again ends as the unbroken one: nothing missing, nothing twice."""
 
 from __future__ import annotations
 
 import json
+import multiprocessing
+import os
+import random
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support import SMALL_SPACE, nas
+import warm
+import yaml
+from support import SMALL_SPACE, nas, trials
+
+from nas.cli import run as nas_here
 
 BUDGET = 10
 
@@ -51,9 +59,15 @@ def unbroken(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Any, ...]]:
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
-def test_resumed_equals_unbroken(how: signal.Signals, unbroken: list[tuple[Any, ...]], tmp_path: Path) -> None:
+def test_resumed_equals_unbroken(
+    how: signal.Signals, unbroken: list[tuple[Any, ...]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     process = start(tmp_path, "run")
     wait_for(tmp_path / "run", 3)
+    assert nas_here(["resume", str(tmp_path / "run")]) == 2
+    refusal = capsys.readouterr().err
+    assert refusal.startswith("error: another process is working on this run")
+    assert refusal.count("\n") == 1
     process.send_signal(how)
     _, errors = process.communicate(timeout=60)
     assert "Traceback" not in errors
@@ -65,3 +79,72 @@ def test_resumed_equals_unbroken(how: signal.Signals, unbroken: list[tuple[Any, 
     assert done.returncode == 0, done.stderr
     assert course(tmp_path / "run") == unbroken
     assert json.loads(done.stdout)["counts"]["complete"] == BUDGET
+
+
+# Many kills, of processes that are forked from one which has loaded PyTorch already.
+
+
+@pytest.fixture
+def forked(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """Starts a process that searches, or goes on; `multiprocessing` keeps the one that it is forked from."""
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), str(Path(__file__).parents[1])]))
+    server = multiprocessing.get_context("forkserver")
+    server.set_forkserver_preload(["warm"])
+
+    def begin(*arguments: Any) -> Any:
+        process = server.Process(target=warm.go_on, args=arguments)
+        process.start()
+        return process
+
+    return begin
+
+
+def check_files(run: Path) -> None:
+    for path in run.rglob("[!.]*.yaml"):
+        assert yaml.safe_load(path.read_text())["schema_version"] == 1
+    for path in run.rglob("[!.]*.json"):
+        json.loads(path.read_text())
+
+
+@pytest.mark.parametrize(
+    ("searcher", "objective", "budget", "kills"),
+    [("evolution", "accuracy,macs", 100, 50), ("predictor", "accuracy", 30, 10), ("tpe", "accuracy", 40, 10)],
+)
+def test_killed_at_random_moments(
+    searcher: str, objective: str, budget: int, kills: int, forked: Callable[..., Any], tmp_path: Path
+) -> None:
+    whole, run, rng = tmp_path / "whole", tmp_path / "run", random.Random(0)
+    unbroken = forked(whole, searcher, objective, budget)
+    unbroken.join(200)
+    assert unbroken.exitcode == 0
+    expected = trials(whole)
+    assert len(expected) == budget
+    killed = 0
+    while killed < kills:
+        before = len(trials(run))
+        process = forked(run, searcher, objective, budget)
+        if killed % 3 == 0:  # while it starts, replays, or ends
+            process.join(rng.uniform(0, 0.5))
+        else:  # while it searches
+            wanted = min(budget, before + rng.randint(1, 2 * budget // kills))
+            while process.is_alive() and len(trials(run)) < wanted:
+                process.join(0.002)
+            process.join(rng.uniform(0, 0.03))
+        process.kill()
+        process.join(60)
+        killed += process.exitcode == -signal.SIGKILL
+        now = trials(run)
+        assert len(now) >= before
+        assert now == expected[: len(now)]
+        check_files(run)
+    last = forked(run, searcher, objective, budget)
+    last.join(200)
+    assert last.exitcode == 0
+    assert trials(run) == expected
+    check_files(run)
+    for name in ("best.yaml", "pareto.csv", "hypervolume.csv"):
+        if (whole / name).exists():
+            assert (run / name).read_text() == (whole / name).read_text().replace(str(whole), str(run))
+    results = [json.loads((folder / "summary.json").read_text()) for folder in (whole, run)]
+    assert results[0]["counts"] == results[1]["counts"]
+    assert results[0]["best"] == results[1]["best"]
