@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import optuna
 import pytest
 from support import SMALL_SPACE, TINY_SPACE, problem, propose, score_of, space
 
-from search_space import load_space
-from searchers import SEARCHERS, NothingNew, SpaceSampler, distributions, make_sampler
+from search_space import Architecture, InputError, load_space
+from searchers import SEARCHERS, NothingNew, Problem, SpaceSampler, distributions, make_sampler
 
 EVERY = sorted(SEARCHERS)
 OURS = [name for name in EVERY if isinstance(make_sampler(name, problem(), 0), SpaceSampler)]
@@ -121,3 +123,146 @@ def test_proposals_lie_in_a_preset(name: str) -> None:
 
     for architecture in propose(make_sampler(name, posed, 0), posed, min(trials(name), 25), metrics_of=metrics):
         posed.space.check(posed.space.encode(architecture))
+
+
+@every
+def test_several_objectives(name: str) -> None:
+    posed = problem(objective="accuracy,macs,loss")
+    if not takes(name, "accuracy,macs"):
+        with pytest.raises(InputError, match=r"takes one objective only, got 'accuracy,macs,loss'"):
+            make_sampler(name, posed, 0)
+        return
+    first = propose(make_sampler(name, posed, 0), posed, trials(name))
+    assert len(first) == trials(name)
+    assert first == propose(make_sampler(name, posed, 0), posed, trials(name))
+    assert first != propose(make_sampler(name, posed, 1), posed, trials(name))
+
+
+@every
+@pytest.mark.parametrize("objective", ["accuracy", "macs", "accuracy,macs"])
+def test_limits_that_only_an_evaluation_can_tell(name: str, objective: str) -> None:
+    if not takes(name, objective):
+        pytest.skip("takes one objective")
+    posed = problem(objective=objective, constraints=["accuracy>=0.6", "loss<=0.35"])
+    assert posed.learned_limits == ("accuracy>=0.6", "loss<=0.35")
+    found = propose(make_sampler(name, posed, 0), posed, trials(name, 50))
+    assert len(found) == trials(name, 50) or name in ENDS
+
+
+LIMITED = problem(objective="macs", constraints=["accuracy>=0.65"], noisy=False)
+"""The fewest MACs have the least accuracy: who does not learn the limit goes far below it."""
+
+
+def keeps(architecture: Architecture) -> bool:
+    return score_of(architecture, 0) >= 0.65
+
+
+@pytest.mark.parametrize("name", ["evolution", "tpe", "nsga2"])
+def test_limits_are_learned(name: str) -> None:
+    found = propose(make_sampler(name, LIMITED, 0), LIMITED, 80)
+    assert np.mean([keeps(one) for one in found[40:]]) > np.mean([keeps(one) for one in at_random(LIMITED, 300)]) + 0.1
+
+
+def test_the_predictor_finds_what_is_best_within_a_limit() -> None:
+    def fewest_macs(found: list[Architecture]) -> float:
+        return min(LIMITED.known(one)["macs"] for one in found if keeps(one))
+
+    found = propose(make_sampler("predictor", LIMITED, 0), LIMITED, 80)
+    assert fewest_macs(found) < 1.05 * fewest_macs(at_random(LIMITED, 300))
+
+
+def at_random(posed: Problem, count: int) -> list[Architecture]:
+    rng = np.random.default_rng(0)
+    return [posed.space.decode(posed.space.sample(rng)) for _ in range(count)]
+
+
+@ours
+@pytest.mark.parametrize("noisy", [True, False])
+def test_networks_under_way_are_not_proposed(name: str, noisy: bool) -> None:
+    posed = problem(noisy=noisy)
+    study = optuna.create_study(direction="maximize")
+    known = propose(make_sampler(name, posed, 0), posed, 20, study=study)
+    pending: list[Architecture] = []
+    for _ in range(20):
+        try:
+            trial = study.ask(distributions(posed.space))
+        except NothingNew:
+            break
+        architecture = posed.space.decode(posed.space.genotype(trial.params))
+        assert architecture not in pending
+        assert (noisy and looks_again(name)) or architecture not in known
+        pending.append(architecture)
+    assert len(pending) > 1
+
+
+def looks_again(name: str) -> bool:
+    return bool(getattr(SEARCHERS[name], "looks_again", False))
+
+
+@ours
+@pytest.mark.parametrize("noisy", [True, False])
+def test_only_who_says_so_looks_again_and_only_where_there_is_noise(name: str, noisy: bool) -> None:
+    posed = problem(noisy=noisy)
+    found = propose(make_sampler(name, posed, 0), posed, 80)
+    assert (len(set(found)) < len(found)) == (noisy and looks_again(name))
+
+
+@ours
+def test_what_failed_is_not_proposed_again(name: str) -> None:
+    posed = problem()
+    study = optuna.create_study(direction="maximize", sampler=make_sampler(name, posed, 0))
+    failed: list[Architecture] = []
+    for number in range(60):
+        try:
+            trial = study.ask(distributions(posed.space))
+        except NothingNew:
+            break
+        architecture = posed.space.decode(posed.space.genotype(trial.params))
+        assert architecture not in failed
+        if number % 3 == 2:
+            study.tell(trial, state=optuna.trial.TrialState.FAIL)
+            failed.append(architecture)
+        else:
+            study.tell(trial, score_of(architecture, number))
+    assert len(failed) > 5
+
+
+def made_up_cost(architecture: Architecture) -> float:
+    """As counting does, but at once."""
+    return float(sum(block.out_channels * getattr(block, "expand_ratio", 1) for block in architecture.blocks))
+
+
+@functools.cache
+def tight() -> Problem:
+    """One of a thousand networks is allowed."""
+    searched = load_space("mobilenetv3")
+    rng = np.random.default_rng(0)
+    limit = float(np.quantile([made_up_cost(searched.decode(searched.sample(rng))) for _ in range(3000)], 0.001))
+    return Problem(
+        searched,
+        known=lambda one: {"macs": made_up_cost(one)},
+        violation=lambda one: max(0.0, made_up_cost(one) / limit - 1),
+        noisy=False,
+    )
+
+
+@ours
+def test_feasible_networks_are_found_where_they_are_rare(name: str) -> None:
+    if name == "netadapt":
+        pytest.skip("goes there step by step")
+    posed = tight()
+
+    def metrics(posed, architecture, look):  # type: ignore[no-untyped-def]
+        return {"accuracy": sum(block.kernel_size for block in architecture.blocks) / 1000}
+
+    found = propose(make_sampler(name, posed, 0), posed, 40, metrics_of=metrics)
+    assert len(set(found)) == 40
+    assert all(posed.violation(one) == 0 for one in found)
+
+
+@ours
+def test_what_is_known_is_never_broken(name: str) -> None:
+    for objective in ("accuracy", "accuracy,macs"):
+        if name != "netadapt" and takes(name, objective):
+            posed = problem(objective=objective, constraints=["macs<=150K", "params>=1K"])
+            assert all(posed.violation(one) == 0 for one in propose(make_sampler(name, posed, 0), posed, 50))
