@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,17 @@ import pytest
 from support import FakeEvaluator, search_loop, space, trials
 
 from evaluators import Report, derive_seed
-from nas.executors import Finished, Job, ProcessExecutor, RayExecutor, Retrying, WorkersCannotStart, ray_cluster
+from nas.executors import (
+    Executor,
+    Failed,
+    Finished,
+    Job,
+    ProcessExecutor,
+    RayExecutor,
+    Retrying,
+    WorkersCannotStart,
+    ray_cluster,
+)
 from nas.executors.ray_cluster import ClusterLost, answers, check_room
 from nas.executors.ray_worker import Worker, Worn
 from nas.loop import State
@@ -196,6 +206,18 @@ def network(number: int) -> Architecture:
     return space().decode(space().sample(np.random.default_rng(number)))
 
 
+def finish(executor: Executor, *numbers: int) -> list[Mapping[str, float]]:
+    """Evaluate networks; what was found, in the order of their ends."""
+    for number in numbers:
+        executor.submit(Job(number, network(number), 0))
+    found: list[Mapping[str, float]] = []
+    while len(found) < len(numbers):
+        event = executor.wait()
+        assert not isinstance(event, Failed)
+        found += [event.metrics] if isinstance(event, Finished) else []
+    return found
+
+
 def done(folder: Path) -> int:
     return len(trials(folder)) if (folder / "journal.log").exists() else 0
 
@@ -235,17 +257,13 @@ def test_a_running_cluster_is_used_and_no_other_started(
 
 def test_a_worker_that_keeps_memory_is_replaced(cluster: Cluster) -> None:
     with closing(RayExecutor(Leaky(located=True), 1, address=cluster.address)) as executor:
-        pids = []
-        for key in range(3):
-            executor.submit(Job(key, network(key), 0))
-            while not isinstance(event := executor.wait(), Finished):
-                pass
-            pids.append(event.metrics["pid"])
+        pids = [finish(executor, key)[0]["pid"] for key in range(3)]
     assert pids[0] == pids[1] != pids[2]  # what the first leaves is taken for the data
 
 
-def test_workers_that_cannot_start_end_the_search(cluster: Cluster) -> None:
-    with closing(RayExecutor(Unreadable(), 2, address=cluster.address)) as executor:
+def test_workers_that_cannot_start_end_the_search(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nas.executors.ray._MAX_DEATHS_AT_START", 2)  # each takes some seconds
+    with closing(RayExecutor(Unreadable(), 1, address=cluster.address)) as executor:
         executor.submit(Job(0, network(0), 0))
         with pytest.raises(WorkersCannotStart, match="No module named 'mine'; nas and its dependencies must be"):
             executor.wait()
@@ -265,21 +283,44 @@ def test_a_killed_driver_leaves_nothing_behind_and_resumes(
     assert trials(tmp_path) == unbroken
 
 
-def test_losing_a_node_costs_no_trial(
+def test_losing_a_worker_and_a_node_costs_no_trial(
     cluster: Cluster, unbroken: list[dict[str, Any]], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    def lose_one(state: State) -> None:
+    pids: list[int] = []
+
+    def lose(state: State) -> None:
+        if state.done == 2 and pids:
+            os.kill(pids.pop(), signal.SIGKILL)
         if state.done == 6 and cluster.other.returncode is None:
             end(cluster.other)
 
     with closing(Retrying(RayExecutor(Quick(seconds=0.4, located=True), 2, address=cluster.address), 2)) as executor:
-        search_loop(tmp_path, budget=BUDGET, window=WINDOW, executor=lambda _: executor, on_change=lose_one).run()
+        at: dict[float, float] = {}
+        while len(at) < 2:  # both workers are up, one on each node
+            at = {metrics["node"]: metrics["pid"] for metrics in finish(executor, 0, 1)}
+        pids.append(int(next(iter(at.values()))))
+        search_loop(tmp_path, budget=BUDGET, window=WINDOW, executor=lambda _: executor, on_change=lose).run()
     attributes = [row["user_attrs"] for row in trials(tmp_path)]
     assert [row["arch_id"] for row in attributes] == [row["user_attrs"]["arch_id"] for row in unbroken]
+    assert not pids
     assert cluster.other.returncode is not None
-    assert len({row["node"] for row in attributes[:6]}) == 2
+    assert len({row["node"] for row in attributes[:4]}) == 2
     assert len({row["node"] for row in attributes[-2:]}) == 1
     assert capfd.readouterr().out == ""  # Ray has much to say about it
+
+
+def test_the_cluster_is_looked_after_while_workers_are_silent(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lost(address: str) -> None:
+        raise ClusterLost(address)
+
+    monkeypatch.setattr("nas.executors.ray._CHECK_S", 0.1)
+    with closing(RayExecutor(Quick(), 1, address=cluster.address)) as executor:
+        executor.submit(Job(0, network(0), 0))
+        monkeypatch.setattr(ray_cluster, "require_answer", lost)
+        with pytest.raises(ClusterLost):
+            executor.wait()
 
 
 def test_losing_the_cluster_ends_the_search_with_a_reason(cluster: Cluster, tmp_path: Path) -> None:
