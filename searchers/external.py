@@ -28,7 +28,9 @@ def tpe(problem: Problem, seed: int) -> BaseSampler:
 
 def gp(problem: Problem, seed: int) -> BaseSampler:
     """Gaussian process with expected improvement, or hypervolume improvement."""
-    return GPSampler(seed=seed, deterministic_objective=not problem.noisy)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        return GPSampler(seed=seed, deterministic_objective=not problem.noisy)
 
 
 def nsga2(problem: Problem, seed: int) -> BaseSampler:
