@@ -76,6 +76,7 @@ def search(
     chosen = dataclasses.replace(chosen, workers=workers, device=device)
     request = Request(chosen, loaded, evaluator, known, genotypes)
     _refuse_start_beyond_limits(request)
+    searchers.make_sampler(chosen.searcher, request.problem(), chosen.seed)  # raises before there is a folder
     table = dump_table(known.predictor.table) if known.predictor is not None else ""
     folder = RunFolder.create(
         path, chosen, loaded, evaluator.describe(), table, [loaded.params(genotype) for genotype in genotypes]

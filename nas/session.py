@@ -121,10 +121,7 @@ class _Session:
         ended = self._result(stopped_by, finalists)
         self._write_front()
         self._folder.write_summary(ended.to_dict())
-        if finalists:
-            self._folder.write_best(ended.best.architecture if ended.best is not None else None)
-        elif self._loop.state.best is not None:
-            self._folder.write_best(self._named(self._loop.state.best, self._loop.state.best.metrics))
+        self._folder.write_best(ended.best.architecture if ended.best is not None else None)
         if ended.counts["complete"] + ended.counts["failed"] == 0 and stopped_by == "exhausted":
             raise self._nothing_feasible()
         return ended
