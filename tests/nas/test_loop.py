@@ -1,17 +1,22 @@
 from __future__ import annotations
 
+import contextlib
 import random
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from optuna.samplers import RandomSampler
-from support import TINY_SPACE, FakeEvaluator, search_loop, space, trials
+from support import TINY_SPACE, FakeEvaluator, problem, score_of, search_loop, space, trials
 
+from evaluators import EvaluationFailed, Report
 from nas.executors import Event, Executor, Finished, Job
 from nas.executors.base import run_job
-from nas.loop import SearchLoop, State
-from searchers import SEARCHERS
+from nas.loop import SearchLoop, State, look_seed
+from search_space import Architecture, InputError
+from search_space.errors import WorkFailed
+from searchers import SEARCHERS, SpaceSampler, make_sampler
 
 
 class Interrupted(Exception):
@@ -128,12 +133,176 @@ def test_the_course_does_not_depend_on_which_worker_is_faster(searcher: str, tmp
     assert records[0] == records[1] == records[2]
 
 
-def test_constraints_hold_for_every_trained_network(tmp_path: Path) -> None:
-    loop = run(tmp_path, searcher="random", constraints=["macs<=150K", "params>=3K"])
+@pytest.mark.parametrize("searcher", sorted({*EVERY} - {"netadapt", "gp"}))
+def test_limits_hold_for_every_trained_network(searcher: str, tmp_path: Path) -> None:
+    loop = run(tmp_path, searcher=searcher, constraints=["macs<=150K", "params>=36K"])
     for row in trials(tmp_path):
         assert row["user_attrs"]["macs"] <= 150_000
-        assert row["user_attrs"]["params"] >= 3_000
-    assert loop.state.counts["infeasible"] > 0
+        assert row["user_attrs"]["params"] >= 36_000
+    ours = isinstance(make_sampler(searcher, problem(), 0), SpaceSampler)
+    assert (loop.state.counts["infeasible"] == 0) == ours
+
+
+def test_netadapt_crosses_the_limit_once_and_ends_there(tmp_path: Path) -> None:
+    loop = run(tmp_path, searcher="netadapt", budget=100, constraints=["macs<=100K"], reason="exhausted")
+    macs = [row["user_attrs"]["macs"] for row in trials(tmp_path)]
+    assert macs[0] == max(macs) > 100_000
+    assert loop.state.best is not None
+    assert loop.state.best.metrics["macs"] <= 100_000
+    assert loop.state.counts["infeasible"] == 0
+
+
+def two_networks() -> list[Architecture]:
+    searched = space()
+    return [searched.decode([option] * len(searched.genes)) for option in (1, 0)]
+
+
+@pytest.mark.parametrize("searcher", EVERY)
+@pytest.mark.parametrize("window", [1, 4])
+def test_known_networks_come_first(searcher: str, window: int, tmp_path: Path) -> None:
+    common: dict[str, Any] = {"searcher": searcher, "start": two_networks(), "budget": 12, "window": window}
+    run(tmp_path / "whole", **common)
+    assert ids(tmp_path / "whole")[:2] == [one.arch_id for one in two_networks()]
+    for stop_after in (1, 2, 7):
+        with pytest.raises(Interrupted):
+            run(tmp_path / "broken", stop_after=stop_after, **common)
+    run(tmp_path / "broken", **common)
+    assert trials(tmp_path / "broken") == trials(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("searcher", EVERY)
+@pytest.mark.parametrize("window", [1, 4])
+def test_a_failure_ends_neither_the_search_nor_the_searcher(searcher: str, window: int, tmp_path: Path) -> None:
+    common: dict[str, Any] = {"searcher": searcher, "window": window, "budget": COSTLY.get(searcher, 40)}
+    if searcher == "netadapt":
+        common.update(constraints=["macs<=100K"], reason="exhausted")
+    loop = run(tmp_path / "whole", evaluator=Flawed(), **common)
+    assert loop.state.counts["failed"] > 1
+    assert loop.state.counts["duplicate"] < 100
+    assert loop.state.best is not None or searcher == "netadapt"  # whose last way down may be one that fails
+    for stop_after in (5, 11, 20):
+        if stop_after < min(common["budget"], loop.state.done):
+            with pytest.raises(Interrupted):
+                run(tmp_path / "broken", evaluator=Flawed(), stop_after=stop_after, **common)
+    run(tmp_path / "broken", evaluator=Flawed(), **common)
+    assert trials(tmp_path / "broken") == trials(tmp_path / "whole")
+
+
+class Flawed(FakeEvaluator):
+    """Cannot score every fifth network."""
+
+    def evaluate(self, architecture: Architecture, *, seed: int) -> Iterator[Report]:
+        if int(architecture.arch_id, 16) % 5 == 0:
+            raise EvaluationFailed("it is one of them")
+        return super().evaluate(architecture, seed=seed)
+
+
+def test_optunas_searchers_are_told_what_is_turned_down(tmp_path: Path) -> None:
+    """Where they are not, the Gaussian process proposes one known network for ever."""
+    loop = run(tmp_path, searcher="gp", budget=16, evaluator=FakeEvaluator(noisy=False))
+    assert loop.state.counts["duplicate"] < 100
+
+
+# Second looks.
+
+
+@pytest.mark.parametrize("searcher", EVERY)
+def test_looks_at_a_network_have_seeds_of_their_own_and_are_averaged(searcher: str, tmp_path: Path) -> None:
+    loop = search_loop(tmp_path, searcher=searcher, budget=COSTLY.get(searcher, 60), window=3)
+    loop.run()
+    looks: dict[str, list[float]] = {}
+    for row in trials(tmp_path):
+        attributes = row["user_attrs"]
+        assert attributes["look"] == len(looks.setdefault(attributes["arch_id"], []))
+        looks[attributes["arch_id"]].append(attributes["accuracy"])
+    for scored in loop.scored():
+        scores = [score_of(scored.architecture, look_seed(0, look)) for look in range(scored.looks)]
+        assert looks[scored.architecture.arch_id] == scores
+        assert scored.metrics["accuracy"] == pytest.approx(sum(scores) / len(scores))
+    assert loop.state.counts["again"] == loop.state.done - len(looks)
+    if searcher == "predictor":
+        assert loop.state.counts["again"] > 0
+
+
+def test_seeds_of_looks_differ() -> None:
+    assert look_seed(5, 0) == 5
+    seeds = {look_seed(seed, look) for seed in range(20) for look in range(20)}
+    assert len(seeds) == 400
+    assert all(0 <= seed < 2**63 for seed in seeds)
+
+
+@pytest.mark.parametrize("searcher", ["predictor", "tpe"])
+@pytest.mark.parametrize("window", [1, 4])
+def test_an_interrupted_search_looks_again_as_the_unbroken_one(searcher: str, window: int, tmp_path: Path) -> None:
+    """On four networks, so that there are many looks at each."""
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    options: dict[str, Any] = {"searcher": searcher, "budget": 24, "window": window}
+    expected = search_loop(whole, searched=space(TINY_SPACE), **options)
+    options.update(text=TINY_SPACE, reason=expected.run())
+    assert expected.state.counts["again"] > 0
+    for stop_after in (3, 4, 5, 6, 15):
+        with contextlib.suppress(Interrupted):
+            run(broken, stop_after=stop_after, **options)
+    resumed = run(broken, **options)
+    assert trials(broken) == trials(whole)
+    assert resumed.state.counts == expected.state.counts
+    assert [one.metrics for one in resumed.ranked()] == [one.metrics for one in expected.ranked()]
+
+
+def test_without_noise_nothing_is_looked_at_again(tmp_path: Path) -> None:
+    for searcher in sorted({*EVERY} - {"gp", "netadapt"}):
+        loop = run(tmp_path / searcher[:5], searcher=searcher, budget=60, evaluator=FakeEvaluator(noisy=False))
+        assert loop.state.counts["again"] == 0
+
+
+# Searchers that do not keep their promises.
+
+
+class Forgetful(RandomSampler):
+    """Proposes something else each time it is asked again."""
+
+    def __init__(self) -> None:
+        super().__init__(seed=None)
+
+
+def test_a_searcher_that_does_not_repeat_itself_is_named_and_nothing_is_lost(tmp_path: Path) -> None:
+    with pytest.raises(Interrupted):
+        run(tmp_path, searcher="test_loop:Forgetful", stop_after=10)
+    before = trials(tmp_path)
+    with pytest.warns(UserWarning, match="Forgetful does not propose again what it did before"):
+        loop = run(tmp_path, searcher="test_loop:Forgetful")
+    assert trials(tmp_path)[: len(before)] == before
+    assert (loop.state.done, loop.state.replayed, len(trials(tmp_path))) == (30, 10, 30)
+
+
+class Broken(RandomSampler):
+    def sample_independent(self, *arguments: Any) -> Any:
+        raise ZeroDivisionError("as it happens")
+
+
+def test_a_searcher_that_fails_is_named(tmp_path: Path) -> None:
+    with pytest.raises(WorkFailed, match="the searcher Broken failed: ZeroDivisionError: as it happens"):
+        run(tmp_path, searcher="test_loop:Broken")
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("nowhere.at.all:Sampler", "cannot be imported: ModuleNotFoundError"),
+        ("test_loop:Nothing", "cannot be imported: AttributeError"),
+        ("test_loop:Flawed", "must name a subclass of optuna.samplers.BaseSampler"),
+        ("test_loop:Demanding", "cannot be made: TypeError"),
+        ("predictr", "did you mean predictor"),
+    ],
+)
+def test_names_that_are_no_searcher(name: str, words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        make_sampler(name, problem(), 0)
+
+
+class Demanding(RandomSampler):
+    def __init__(self, wish: str) -> None:
+        super().__init__()
 
 
 def test_a_small_space_is_exhausted_not_searched_for_ever(tmp_path: Path) -> None:
@@ -143,6 +312,27 @@ def test_a_small_space_is_exhausted_not_searched_for_ever(tmp_path: Path) -> Non
     before = trials(tmp_path)
     assert run(tmp_path, text=TINY_SPACE, budget=50, reason="exhausted").state.counts["complete"] == 4
     assert trials(tmp_path) == before
+
+
+@pytest.mark.parametrize("searcher", EVERY)
+@pytest.mark.parametrize("window", [1, 4])
+def test_four_networks_without_noise_are_soon_exhausted(searcher: str, window: int, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"text": TINY_SPACE, "searcher": searcher, "budget": 50, "window": window}
+    loop = run(tmp_path, reason="exhausted", evaluator=FakeEvaluator(noisy=False), **options)
+    assert loop.state.counts["complete"] == 4
+    assert loop.state.counts["again"] == 0
+
+
+def test_where_there_is_noise_the_predictor_spends_the_budget_on_looks(tmp_path: Path) -> None:
+    loop = run(tmp_path, text=TINY_SPACE, searcher="predictor", budget=30)
+    assert loop.state.counts["again"] == 26
+
+
+@pytest.mark.parametrize("searcher", ["predictor", "evolution", "random"])
+def test_a_space_of_one_network(searcher: str, tmp_path: Path) -> None:
+    text = TINY_SPACE.replace("{choice: [3, 5]}", "3").replace("{choice: [1, 2]}", "1")
+    loop = run(tmp_path, text=text, searcher=searcher, reason="exhausted", evaluator=FakeEvaluator(noisy=False))
+    assert loop.state.done == 1
 
 
 @pytest.mark.parametrize("searcher", sorted({*EVERY} - {"netadapt", "gp"}))
