@@ -78,14 +78,14 @@ class RayExecutor(Executor):
         try:
             self._head: str = ray.get_runtime_context().gcs_address
             ray_cluster.check_room(workers, gpus_per_trial, own=self._connection == "own")
-            remote: Any = ray.remote(Worker)
-            self._actor = remote.options(
-                num_cpus=1,
-                num_gpus=gpus_per_trial,
-                max_restarts=0,
-                scheduling_strategy="SPREAD",
-                runtime_env=ray_cluster.paths() or None,
-            )
+            self._class: Any = ray.remote(Worker)
+            self._options = {
+                "num_cpus": 1,
+                "num_gpus": gpus_per_trial,
+                "max_restarts": 0,  # they are replaced here, where it is known what they did
+                "scheduling_strategy": "SPREAD",
+                "runtime_env": ray_cluster.paths() or None,
+            }
             self._arguments = (ray.put(evaluator), timeout_s, "cuda" if gpus_per_trial else "")
             for _ in range(workers):
                 self._slots.append(self._start())
@@ -93,8 +93,13 @@ class RayExecutor(Executor):
             self.close()
             raise
 
+    @property
+    def ready(self) -> int:
+        """How many workers have started; the others wait for a place, or load PyTorch."""
+        return sum(slot.starting is None for slot in self._slots)
+
     def _start(self, deaths: int = 0) -> _Slot:
-        actor = self._actor.remote(*self._arguments)
+        actor = self._class.options(**self._options).remote(*self._arguments)
         return _Slot(actor, actor.about.remote(), deaths)
 
     def submit(self, job: Job) -> None:

@@ -117,8 +117,10 @@ def _own_signals() -> Iterator[None]:
 
 
 def _size(evaluator: Evaluator) -> int:
+    from ray import cloudpickle
+
     buffers: list[pickle.PickleBuffer] = []
-    head = pickle.dumps(evaluator, protocol=5, buffer_callback=buffers.append)
+    head: bytes = cloudpickle.dumps(evaluator, protocol=5, buffer_callback=buffers.append)
     return len(head) + sum(buffer.raw().nbytes for buffer in buffers)
 
 
