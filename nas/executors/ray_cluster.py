@@ -59,7 +59,9 @@ def connect(address: str, workers: int, evaluator: Evaluator) -> Connection:
         if not answers(given):
             where = "" if address else "RAY_ADDRESS"
             raise InputError(_RULE, given, where=where, remedy=f"nothing answers there; {_START}")
-        _init(given, given)
+        # Ray looks for the token of a cluster it remembers, not for that of one it is told: "127.0.0.1:6379" has to do.
+        mine = not os.environ.get("RAY_ADDRESS") and _same(given, _remembered())
+        _init(None if mine else given, given)
         return "attached"
     memory = max(100 * 2**20, 2 * _size(evaluator))
     _init("local", "", num_cpus=workers, object_store_memory=memory, include_dashboard=False)
@@ -71,6 +73,14 @@ def _remembered() -> str:
     from ray._private import services
 
     return services.find_bootstrap_address(None) or ""
+
+
+def _same(given: str, remembered: str) -> bool:
+    (host, _, port), (its_host, _, its_port) = given.rpartition(":"), remembered.rpartition(":")
+    try:
+        return port == its_port and socket.gethostbyname(host) in ("127.0.0.1", its_host)
+    except OSError:
+        return False
 
 
 def answers(address: str, timeout_s: float = 5.0) -> bool:
@@ -98,8 +108,8 @@ def _init(address: str | None, shown: str, **options: Any) -> None:
         if not shown:
             raise WorkFailed(f"Ray could not be started here: {text}") from None
         remedy = "what answers there is something else" if isinstance(error, SystemExit) else f"Ray says: {text[:300]}"
-        if "Auth" in type(error).__name__ or "uthentication" in text:
-            remedy = "its nodes ask for a token: set RAY_AUTH_MODE=token (see Ray's token authentication)"
+        if "RAY_AUTH_MODE" not in os.environ:
+            remedy += "; set RAY_AUTH_MODE=token if its nodes ask for a token"
         raise InputError(_RULE, shown, remedy=remedy) from None
     # Else a thread of Ray's prints what it has to say about each dead worker on the standard output.
     worker._worker_logs_enabled = False
@@ -120,7 +130,9 @@ def _size(evaluator: Evaluator) -> int:
     from ray import cloudpickle
 
     buffers: list[pickle.PickleBuffer] = []
-    head: bytes = cloudpickle.dumps(evaluator, protocol=5, buffer_callback=buffers.append)
+    head: bytes = cloudpickle.dumps(  # type: ignore[no-untyped-call]
+        evaluator, protocol=5, buffer_callback=buffers.append
+    )
     return len(head) + sum(buffer.raw().nbytes for buffer in buffers)
 
 
