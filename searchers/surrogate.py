@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +27,8 @@ _DISTANCE = 1.6
 class Genes:
     """Genotypes as matrices, such that the number of genes in which two networks differ is a matrix product.
 
-    A gene that is out of use in both networks is no difference; out of use in one of them, it is half a difference.
+    A gene that is out of use in both networks is no difference; out of use in one of them, it is half a difference,
+    and more if it has more than four options: agreement must be positive semidefinite.
     """
 
     def __init__(self, space: SearchSpace) -> None:
@@ -36,6 +37,7 @@ class Genes:
         self._offsets = np.cumsum([0, *counts[:-1]])
         self._options = sum(counts)
         self.count = len(counts)
+        self._half = np.minimum(0.5, 1 / np.sqrt(counts))
         self._gene_of_option = np.repeat(np.arange(self.count), counts)
         self._row = functools.lru_cache(maxsize=_REMEMBERED)(self._make_row)
 
@@ -57,7 +59,7 @@ class Genes:
         """Left and right factors [n, options + 3 · genes]: left · rightᵀ counts the genes in which networks agree."""
         hot, unused = rows[:, : self._options], rows[:, self._options :]
         used = 1.0 - unused
-        return np.hstack([hot, unused, unused / 2, used / 2]), np.hstack([hot, unused, used, unused])
+        return np.hstack([hot, unused, self._half * unused, self._half * used]), np.hstack([hot, unused, used, unused])
 
     def spread(self, by_gene: Array) -> Array:
         """One weight for each gene, spread over the columns of `sides`."""
@@ -181,7 +183,19 @@ def _of_genes(parameters: Hyperparameters, agree: Array) -> Array:
 
 
 def fit(genes: Genes, rows: Array, looks: Looks, *, noisy: bool) -> Hyperparameters:
-    """Maximum a posteriori, by L-BFGS from the prior's mode; without noise, σ² is 0.
+    """Maximum a posteriori, by L-BFGS from the prior's mode; without noise, σ² is 0."""
+    loss, centre, width = minus_log_posterior(genes, rows, looks, noisy=noisy)
+    bounds = list(zip(centre - 4 * width, centre + 4 * width, strict=True))
+    options = {"maxiter": _ITERATIONS}
+    found: Any = minimize(loss, centre, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
+    signal, main, network, noise = np.exp(found.x[-4:]).tolist()
+    return Hyperparameters(np.exp(found.x[:-4]), signal, main, network, noisy * noise)
+
+
+def minus_log_posterior(
+    genes: Genes, rows: Array, looks: Looks, *, noisy: bool
+) -> tuple[Callable[[Array], tuple[float, Array]], Array, Array]:
+    """A function of the hyperparameters' logarithms, with its gradient, to be minimised; the prior's mode and widths.
 
     Priors: λ ~ logN(log(1.6 / genes), 1), s and a ~ logN(0, 1), τ² and σ² ~ logN(log 0.01, 1.5).
     """
@@ -219,8 +233,4 @@ def fit(genes: Genes, rows: Array, looks: Looks, *, noisy: bool) -> Hyperparamet
         rest = [pull.sum(), alone, network * diagonal.sum(), by_noise]
         return value, np.concatenate([scale * by_gene, rest]) + apart / width
 
-    bounds = list(zip(centre - 4 * width, centre + 4 * width, strict=True))
-    options = {"maxiter": _ITERATIONS}
-    found: Any = minimize(loss, centre, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
-    signal, main, network, noise = np.exp(found.x[-4:]).tolist()
-    return Hyperparameters(np.exp(found.x[:-4]), signal, main, network, noisy * noise)
+    return loss, centre, width
