@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from optuna.samplers import BaseSampler
+
 import searchers
 from evaluators import Evaluator, ProxyTraining
 from latency import Predictor, dump_table, load_table
@@ -75,8 +77,8 @@ def search(
     device = str(evaluator.device) if isinstance(evaluator, ProxyTraining) else chosen.device
     chosen = dataclasses.replace(chosen, workers=workers, device=device)
     request = Request(chosen, loaded, evaluator, known, genotypes)
-    _refuse_start_beyond_limits(request)
-    searchers.make_sampler(chosen.searcher, request.problem(), chosen.seed)  # raises before there is a folder
+    sampler = searchers.make_sampler(chosen.searcher, request.problem(), chosen.seed)  # raises before there is a folder
+    _refuse_start_beyond_limits(request, sampler)
     table = dump_table(known.predictor.table) if known.predictor is not None else ""
     folder = RunFolder.create(
         path, chosen, loaded, evaluator.describe(), table, [loaded.params(genotype) for genotype in genotypes]
@@ -169,8 +171,8 @@ def _start(start: Iterable[str | os.PathLike[str] | Architecture], space: Search
     return tuple(found.values())
 
 
-def _refuse_start_beyond_limits(request: Request) -> None:
-    crosses = getattr(searchers.SEARCHERS.get(request.settings.searcher), "crosses_limits", False)
+def _refuse_start_beyond_limits(request: Request, sampler: BaseSampler) -> None:
+    crosses = isinstance(sampler, searchers.SpaceSampler) and sampler.crosses_limits
     problem = request.problem()
     for genotype in () if crosses else request.start:
         architecture = request.space.decode(genotype)

@@ -41,7 +41,7 @@ def refuse_changed(evaluator: Evaluator, recorded: Mapping[str, Any], settings: 
     now = evaluator.describe()
     if now["evaluator"] != recorded.get("evaluator"):
         raise InputError("the evaluator must be the one the run began with", where=where, remedy="restore the file")
-    for name, was in (("data", settings.data), ("sha256", settings.evaluator)):
+    for name, was in (("data", settings.data), ("sha256", settings.evaluator), ("noisy", settings.evaluator)):
         if now.get(name) != recorded.get(name):
             rule = f"the {'data' if name == 'data' else 'table'} must be what the run began with"
             raise InputError(rule, was, where=where, remedy="restore it, or start a new run")

@@ -25,7 +25,7 @@ from nas.record import TrialLog, TrialRecord
 from nas.scored import Ranking, Scored
 from nas.target import REWARD, Target
 from search_space import Architecture, InputError
-from search_space.errors import WorkFailed
+from search_space.errors import WorkFailed, one_line
 from search_space.space import Params
 from searchers import NothingNew, Problem, Scores, SpaceSampler, distributions
 from searchers.base import TURNED_DOWN
@@ -167,7 +167,9 @@ class SearchLoop:
             elif not self._recorded and time.monotonic() >= deadline:
                 return
             else:
-                proposal = self._propose()
+                proposal = self._propose(math.inf if self._recorded else deadline)
+                if proposal is None and not self._recorded and time.monotonic() >= deadline:
+                    return
                 if self._recorded and (not early if proposal is None else proposal.params != self._recorded[0].params):
                     self._stop_asking_again(proposal)
                     continue
@@ -185,9 +187,11 @@ class SearchLoop:
             self._looks[pending.architecture.arch_id] += 1
             self._pending.append(pending)
 
-    def _propose(self) -> _Pending | None:
-        """The next proposal that is to be evaluated; None if there is none among the next `MAX_REJECTED`."""
+    def _propose(self, deadline: float) -> _Pending | None:
+        """The next proposal to be evaluated; None if there is none among the next `MAX_REJECTED`, or in time."""
         for _ in range(MAX_REJECTED):
+            if time.monotonic() >= deadline:
+                return None
             trial = self._ask()
             if trial is None:
                 return None
@@ -211,13 +215,24 @@ class SearchLoop:
         try:
             return self._study.ask(self._distributions)
         except NothingNew:
-            self._study.tell(self._asks - 1, state=TrialState.FAIL)
+            self._tell_study(self._asks - 1, None)
             return None
         except Exception as error:
-            if isinstance(self._sampler, SpaceSampler):
-                raise
-            name = type(self._sampler).__name__
-            raise WorkFailed(f"the searcher {name} failed: {type(error).__name__}: {error}") from error
+            raise self._blame(error) from error
+
+    def _tell_study(self, number: int, values: list[float] | None) -> None:
+        """Tell the sampler the values of a trial, or that it has none."""
+        try:
+            self._study.tell(number, values, state=TrialState.FAIL if values is None else None)
+        except Exception as error:
+            raise self._blame(error) from error
+
+    def _blame(self, error: Exception) -> Exception:
+        """An error in a sampler that is not ours is its user's to know of, in one line."""
+        kind = type(self._sampler)
+        if kind.__module__.partition(".")[0] == "searchers":
+            return error
+        return WorkFailed(one_line(f"the searcher {kind.__name__} failed: {type(error).__name__}: {error}"))
 
     def _judge(self, architecture: Architecture) -> tuple[str, dict[str, float]]:
         """Why a proposal is to be turned down, empty if it is not; and what is known of it."""
@@ -260,13 +275,13 @@ class SearchLoop:
         known = self._scored.get(arch_id)
         if isinstance(self._sampler, SpaceSampler) or not self._scored or (kind == "duplicate" and known is None):
             trial.set_user_attr(TURNED_DOWN, True)
-            self._study.tell(trial, state=TrialState.FAIL)
+            self._tell_study(trial.number, None)
             return
         seen = sorted(self._scored.values(), key=self.ranking.scores)
         metrics = known.metrics if known is not None else {**seen[len(seen) // 2].metrics, **cost}
         for constraint in self._constraints:
             trial.set_constraint(str(constraint), constraint.excess(metrics))
-        self._study.tell(trial, self._values(metrics))
+        self._tell_study(trial.number, self._values(metrics))
 
     # Replaying.
 
@@ -307,7 +322,7 @@ class SearchLoop:
         warnings.warn(rule, stacklevel=2)
         self._ask_again, self._start = False, 0
         if proposal is not None:
-            self._study.tell(proposal.number, state=TrialState.FAIL)
+            self._tell_study(proposal.number, None)
 
     # Evaluating.
 
@@ -352,13 +367,13 @@ class SearchLoop:
             self._log.append(record, None if record.failed else self._values(metrics), excess)
         self.state.training_seconds += record.seconds
         if record.failed:
-            self._study.tell(pending.number, state=TrialState.FAIL)
+            self._tell_study(pending.number, None)
             self.state.counts["failed"] += 1
         else:
             if pending.trial is not None:
                 for name, value in excess.items():
                     pending.trial.set_constraint(name, value)
-            self._study.tell(pending.number, self._values(metrics))
+            self._tell_study(pending.number, self._values(metrics))
             self.state.counts["complete"] += 1
             self._rank(pending.architecture, record)
         self._on_change(self.state)

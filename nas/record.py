@@ -75,6 +75,9 @@ class TrialLog:
                 self._study = optuna.load_study(study_name=STUDY_NAME, storage=storage)
             else:
                 self._study = optuna.create_study(storage=storage, study_name=STUDY_NAME, directions=directions)
+            found = [direction.name.lower() for direction in self._study.directions]
+            if found != list(directions):
+                raise ValueError(f"it is of a search that would {' and '.join(found)}")
         except Exception as error:  # whatever Optuna meets in a file that somebody has edited
             raise _unreadable(path, error) from None
 

@@ -121,6 +121,8 @@ class RunFolder:
             if plain["evaluator"].get("evaluator") == "proxy":
                 document.mapping(("evaluator",), {**dict.fromkeys(plain["evaluator"], False), section: True})
                 document.mapping(("evaluator", section))
+        for place in range(len(document.sequence(("start",))) if "start" in plain else 0):
+            document.mapping(("start", place))
         with document.at(("settings",)):
             settings = Settings.from_dict(document.mapping(("settings",)))
         space = parse_space(Document(document.mapping(("space",)), str(self.run_file)))

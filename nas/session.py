@@ -83,7 +83,7 @@ class _Session:
         self._constraints = request.settings.parsed_constraints()
         self._table = request.known.predictor.table if request.known.predictor is not None else None
         self._not_timed = ""
-        self._written: Scored | None = None
+        self._written: tuple[str, int] | None = None
         settings = request.settings
         sampler = make_sampler(settings.searcher, problem, settings.seed)
         directions = [objective.direction for objective in problem.objectives]
@@ -113,6 +113,7 @@ class _Session:
             self._executor.close()  # before anything is timed
             finalists = self._time_finalists(on_measure)
         except KeyboardInterrupt:
+            self._write_best(self._loop.state)
             self._write_front()
             self._folder.write_summary(self._result("interrupted").to_dict())
             raise
@@ -129,10 +130,17 @@ class _Session:
     # What is written while the search goes on.
 
     def _changed(self, state: State) -> None:
-        if state.best is not self._written and state.best is not None and state.done >= len(self._recorded):
-            self._written = state.best
-            self._folder.write_best(self._named(state.best, state.best.metrics))
+        if state.done >= len(self._recorded):
+            self._write_best(state)
         self._on_change(state)
+
+    def _write_best(self, state: State) -> None:
+        """Keep `best.yaml` what it says; the best may change by a second look at it, or be none any more."""
+        best = state.best
+        now = None if best is None else (best.architecture.arch_id, best.looks)
+        if now != self._written:
+            self._written = now
+            self._folder.write_best(None if best is None else self._named(best, best.metrics))
 
     def _named(self, best: Scored, metrics: Mapping[str, float]) -> Architecture:
         """A network as it is written: named after its space, with where it comes from."""

@@ -13,7 +13,7 @@ from searchers.problem import Problem
 from searchers.surrogate import Array, Genes, Hyperparameters, Looks, Surrogate, fit
 
 _MOST_FITTED = 200
-_MOST_MODELLED = 300
+_MOST_MODELLED = 250
 _MARGIN = 0.5
 """In interquartile ranges: of networks whose gap to the best is small beside this, the gap counts less and less."""
 

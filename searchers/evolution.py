@@ -18,7 +18,7 @@ class RegularizedEvolution(SpaceSampler):
     """The last `population_size` networks are alive; the best of `sample_size` of them, drawn at random, has a child.
 
     A child differs from its parent in one active gene. Unlike the paper's, it is never a network that has been
-    evaluated, is under way, or is not allowed: it mutates on until it is none of these (up to `max_mutations` times).
+    evaluated, is under way, or is not allowed: if `max_mutations` tries give no other, it mutates on until it is none.
 
     With several objectives, "best" means that fewest fronts of all networks so far are before it.
     """
@@ -30,7 +30,7 @@ class RegularizedEvolution(SpaceSampler):
         *,
         population_size: int = 20,
         sample_size: int = 5,
-        max_mutations: int = 100,
+        max_mutations: int = 50,
     ) -> None:
         super().__init__(problem, seed)
         self.population_size = population_size
@@ -47,6 +47,9 @@ class RegularizedEvolution(SpaceSampler):
         rank = _ranks(found, alive)
         tournament = rng.choice(len(alive), size=min(self.sample_size, len(alive)), replace=False)
         parent = min((alive[index] for index in tournament), key=lambda network: rank[network.arch_id])
+        new = self.first_new(lambda: mutate(self.space, parent.genotype, rng), known, self.max_mutations)
+        if new is not None:
+            return new
         child: Genotype = parent.genotype
 
         def mutated() -> Genotype:

@@ -22,6 +22,7 @@ from searchers.problem import Problem
 from searchers.surrogate import Array, Genes
 
 _PARENTS = 10
+_STRANGERS_STAY = 10
 _LEAST_FITTED = 8
 _Made = TypeVar("_Made")
 
@@ -72,7 +73,7 @@ class PredictorGuided(SpaceSampler):
         initial: int = 16,
         children: int = 300,
         strangers: int = 150,
-        again: float = 0.5,
+        again: float = 2 / 3,
     ) -> None:
         super().__init__(problem, seed)
         self.initial = initial
@@ -81,6 +82,7 @@ class PredictorGuided(SpaceSampler):
         self.again = again
         self._genes = Genes(problem.space)
         self._sizes = np.array([len(gene.options) for gene in problem.space.genes])
+        self._canonical = functools.lru_cache(maxsize=20_000)(problem.space.canonical)
         self._kept: dict[str, tuple[object, Any]] = {}
 
     def propose(self, history: History, pending: AbstractSet[str], rng: np.random.Generator) -> Genotype | None:
@@ -101,7 +103,12 @@ class PredictorGuided(SpaceSampler):
         return self.random_network(rng, known)
 
     def believed(self, study: Study) -> dict[str, Scores] | None:
-        """Posterior means, on a scale of their own: the mean of a few looks flatters whoever had most luck."""
+        """Posterior means, on a scale of their own: the mean of a few looks flatters whoever had most luck.
+
+        None with several objectives: a front is shown by what was seen of its networks, and must be one by that.
+        """
+        if len(self.problem.objectives) > 1:
+            return None
         history = self.history(study)
         running = len(study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)))
         upto = _renewed(len(history), running)
@@ -154,7 +161,7 @@ class PredictorGuided(SpaceSampler):
         rng = np.random.default_rng([self.seed, len(history)])
         beliefs = self._beliefs(history)
         with _one_thread():
-            new = self._new_candidates(beliefs, rng)
+            new = self._new_candidates(beliefs, rng, len(history))
             rows = self._genes.rows(new)
             if len(self.problem.objectives) > 1:
                 values = worth.hypervolume_improvement(beliefs, self._known_scores(new), rows, rng)
@@ -180,14 +187,17 @@ class PredictorGuided(SpaceSampler):
 
     # The pool.
 
-    def _new_candidates(self, beliefs: Beliefs, rng: np.random.Generator) -> list[Genotype]:
+    def _new_candidates(self, beliefs: Beliefs, rng: np.random.Generator, looks: int) -> list[Genotype]:
         """Children of the best networks and random ones, in canonical form, none twice and none known."""
-        known = {self.space.canonical(network.genotype) for network in beliefs.networks}
+        known = {self._canonical(network.genotype) for network in beliefs.networks}
         ranks = front_ranks(beliefs.means())
         best = np.argsort(ranks, kind="stable")[:_PARENTS].tolist()
         parents = [beliefs.networks[index].genotype for index in best]
-        drawn = self._children(parents, rng) + [self.space.sample(rng) for _ in range(self.strangers)]
-        canonical = dict.fromkeys(self.space.canonical(genotype) for genotype in drawn)
+        # Strangers stay for some looks: to spell out so many networks takes longer than to weigh them.
+        unchanging = np.random.default_rng([self.seed, looks // _STRANGERS_STAY, 1])
+        strangers = (unchanging.random((self.strangers, len(self._sizes))) * self._sizes).astype(np.int64).tolist()
+        drawn = [*self._children(parents, rng), *map(tuple, strangers)]
+        canonical = dict.fromkeys(self._canonical(genotype) for genotype in drawn)
         return [genotype for genotype in canonical if genotype not in known]
 
     def _children(self, parents: Sequence[Genotype], rng: np.random.Generator) -> list[Genotype]:

@@ -149,7 +149,7 @@ def _conclude(result: SearchResult, json: bool) -> None:
     """Print what was found and what to type next; exit 1 if every trial failed."""
     if json:
         print_json(result.to_dict())
-    elif result.best is None and not result.counts["failed"]:
+    elif result.best is None and not result.counts["complete"] + result.counts["failed"]:
         typer.echo(f"the time limit was reached before the first trial; go on with: nas resume {result.run}")
     elif result.best is None and result.finalists:
         typer.echo("nothing was found: every network breaks a constraint when it is measured\n")

@@ -177,15 +177,19 @@ class RayExecutor(Executor):
         # What Python has to say, if it came to that: that a module is missing, or the device.
         raised = "creation task" in str(error)
         reason = one_line(str(error).strip().splitlines()[-1]) if raised else self._why(error, slot)
-        deaths = slot.deaths + 1
-        if deaths < _MAX_DEATHS_AT_START:
-            self._replace(slot, deaths)
-        else:
-            self._slots.remove(slot)
-            warnings.warn(f"one worker less, it could not be started {deaths} times: {reason}", stacklevel=3)
-        if not self._slots or (not self._worked and sum(slot.deaths for slot in self._slots) >= _MAX_DEATHS_AT_START):
+        slot.deaths += 1
+        others = [other for other in self._slots if other is not slot]
+        enough = slot.deaths >= _MAX_DEATHS_AT_START
+        if (enough and not others) or (
+            not self._worked and sum(one.deaths for one in self._slots) >= _MAX_DEATHS_AT_START
+        ):
             remedy = "nas and its dependencies must be installed on every node"
             raise WorkersCannotStart(f"Ray's workers die at their start: {reason}; {remedy}")
+        if enough:
+            self._slots = others
+            warnings.warn(f"one worker less, it could not be started {slot.deaths} times: {reason}", stacklevel=3)
+        else:
+            self._replace(slot, slot.deaths)
 
     def _replace(self, slot: _Slot, deaths: int = 0) -> None:
         """Start another in its place."""
