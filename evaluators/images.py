@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.model_selection import train_test_split
 
 from search_space import InputError
 
@@ -112,6 +111,8 @@ def make_image_data(
 def _split_off(
     train: tuple[Pixels, Labels], split: str, where: str
 ) -> tuple[tuple[Pixels, Labels], tuple[Pixels, Labels]]:
+    from sklearn.model_selection import train_test_split  # here: it takes seconds to load, and workers never need it
+
     images, labels = train
     share = _VAL_SHARE if split == "val" else _TEST_SHARE
     try:

@@ -18,7 +18,7 @@ from latency import Predictor, dump_table, load_table
 from nas import run_folder, session
 from nas.architectures import resolve
 from nas.constraints import KNOWN_BEFORE_TRAINING
-from nas.evaluation import default_workers, fit_space, make_evaluator, refuse_changed
+from nas.evaluation import default_workers, described, fit_space, make_evaluator, refuse_changed
 from nas.known import Known
 from nas.latency_tables import find_table
 from nas.loop import State
@@ -81,7 +81,7 @@ def search(
     _refuse_start_beyond_limits(request, sampler)
     table = dump_table(known.predictor.table) if known.predictor is not None else ""
     folder = RunFolder.create(
-        path, chosen, loaded, evaluator.describe(), table, [loaded.params(genotype) for genotype in genotypes]
+        path, chosen, loaded, described(evaluator, chosen), table, [loaded.params(genotype) for genotype in genotypes]
     )
     try:
         return session.run(folder, request, time_limit_s, on_change, on_measure)

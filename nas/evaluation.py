@@ -33,7 +33,23 @@ def _proxy(settings: Settings, recorded: Mapping[str, Any] | None) -> ProxyTrain
         recipe = Recipe(**recorded["recipe"]) if recorded is not None else None
     except (TypeError, KeyError) as error:
         raise InputError(f"the recorded recipe cannot be read: {error}", remedy="start a new run") from None
-    return ProxyTraining(data, recipe, device=settings.device)
+    return ProxyTraining(data, recipe, device=_device_here(settings))
+
+
+def _device_here(settings: Settings) -> str:
+    """The device for this process; with Ray, workers that have a share of a GPU use that, whatever there is here."""
+    if settings.executor != "ray":
+        return settings.device
+    if not settings.gpus_per_trial and settings.device not in ("auto", "cpu"):
+        rule = "with --executor ray, GPUs are given out by --gpus-per-trial"
+        raise InputError(rule, settings.device, where="--device", remedy="add --gpus-per-trial 1, or a share")
+    return "cpu"
+
+
+def described(evaluator: Evaluator, settings: Settings) -> dict[str, Any]:
+    """What a run records of its evaluator, the device of Ray's workers included."""
+    plain = evaluator.describe()
+    return {**plain, "device": "cuda"} if settings.gpus_per_trial else plain
 
 
 def refuse_changed(evaluator: Evaluator, recorded: Mapping[str, Any], settings: Settings, where: str) -> None:
