@@ -116,6 +116,24 @@ def test_an_interrupted_search_ends_as_the_unbroken_one(searcher: str, window: i
     assert resumed.state.best.architecture == expected.state.best.architecture
 
 
+@pytest.mark.parametrize("searcher", ["predictor", "evolution", "local", "tpe", "nsga2", "test_loop:Stateful"])
+@pytest.mark.parametrize(
+    ("objective", "constraints"), [("accuracy,macs", ["loss<=0.4", "macs<=1M"]), ("macs", ["accuracy>=0.6"])]
+)
+def test_fronts_and_learned_limits_survive_an_interruption(
+    searcher: str, objective: str, constraints: list[str], tmp_path: Path
+) -> None:
+    common: dict[str, Any] = {"searcher": searcher, "objective": objective, "constraints": constraints, "window": 3}
+    expected = run(tmp_path / "whole", **common)
+    for stop_after in (3, 17, 24):
+        with pytest.raises(Interrupted):
+            run(tmp_path / "broken", stop_after=stop_after, **common)
+    resumed = run(tmp_path / "broken", **common)
+    assert trials(tmp_path / "broken") == trials(tmp_path / "whole")
+    assert resumed.state.counts == expected.state.counts
+    assert [one.metrics for one in resumed.state.front] == [one.metrics for one in expected.state.front]
+
+
 @pytest.mark.parametrize("searcher", EVERY)
 def test_the_course_does_not_depend_on_which_worker_is_faster(searcher: str, tmp_path: Path) -> None:
     records = []
