@@ -15,7 +15,6 @@ from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
 import optuna
 from optuna.samplers import BaseSampler
 from optuna.trial import Trial, TrialState, create_trial
@@ -27,14 +26,12 @@ from nas.scored import Ranking, Scored
 from nas.target import REWARD, Target
 from search_space import Architecture, InputError
 from search_space.errors import WorkFailed, one_line
-from search_space.space import Genotype, Params
+from search_space.space import Params
 from searchers import NothingNew, Problem, Scores, SpaceSampler, distributions
 from searchers.base import TURNED_DOWN
 
 MAX_REJECTED = 2_000
 """So many proposals in a row may be turned down before the sampler counts as having nothing new to say."""
-_STUCK = 20
-"""So many known networks in a row may Optuna's searchers propose before a random one is tried in their stead."""
 _SURE_OF = 10
 """Of so many of the best networks another look is worth its price."""
 
@@ -125,8 +122,6 @@ class SearchLoop:
         for genotype in problem.start:
             self._study.enqueue_trial(self._space.params(genotype))
         self._asks = 0
-        self._known_in_a_row = 0
-        self._told_of: set[Genotype] = set()
         self._started = 0
         self._rejected: Counter[str] = Counter()
         self._looks: Counter[str] = Counter()  # arch_id -> trials, those under way included
@@ -197,15 +192,11 @@ class SearchLoop:
         for _ in range(MAX_REJECTED):
             if time.monotonic() >= deadline:
                 return None
-            if self._known_in_a_row >= _STUCK and not isinstance(self._sampler, SpaceSampler):
-                rng = np.random.default_rng([self._seed, self._asks])
-                self._study.enqueue_trial(self._space.params(self._space.sample(rng)))
             trial = self._ask()
             if trial is None:
                 return None
             architecture = self._space.decode(self._space.genotype(trial.params))
             kind, cost = self._judge(architecture)
-            self._known_in_a_row = self._known_in_a_row + 1 if kind == "duplicate" else 0
             if not kind:
                 rejected, self._rejected = self._rejected, Counter()
                 look = self._looks[architecture.arch_id]
@@ -276,19 +267,16 @@ class SearchLoop:
     def _turn_down(self, trial: Trial, kind: str, arch_id: str, cost: dict[str, float]) -> None:
         """Optuna's samplers learn from what is turned down, or they would propose it for ever; it costs no budget.
 
-        Of a network that was scored they are told its scores, once for each way to spell it: told more often, some
-        would take it for ever better. Of one that is not allowed they want a value, too; it is what is known, or the
-        median of what was seen: the limits are what counts.
+        Of a network that was scored they are told its scores. Of one that is not allowed they want a value, too; it is
+        what is known, or the median of what was seen: the limits are what counts.
         """
         self._rejected[kind] += 1
         self.state.counts[kind] += 1
-        known, genotype = self._scored.get(arch_id), self._space.genotype(trial.params)
-        nothing_to_tell = kind == "duplicate" and (known is None or genotype in self._told_of)
-        if isinstance(self._sampler, SpaceSampler) or not self._scored or nothing_to_tell:
+        known = self._scored.get(arch_id)
+        if isinstance(self._sampler, SpaceSampler) or not self._scored or (kind == "duplicate" and known is None):
             trial.set_user_attr(TURNED_DOWN, True)
             self._tell_study(trial.number, None)
             return
-        self._told_of.add(genotype)
         seen = sorted(self._scored.values(), key=self.ranking.scores)
         metrics = known.metrics if known is not None else {**seen[len(seen) // 2].metrics, **cost}
         for constraint in self._constraints:
