@@ -75,8 +75,10 @@ def test_the_five_lines_of_python_run_as_a_script(tmp_path: Path) -> None:
 def test_the_example_files_load(tmp_path: Path) -> None:
     from search_space import load_architecture, load_space
 
-    network, space = re.findall(r"```yaml\n(.*?)```", TEXTS[1].read_text(), re.DOTALL)
+    network, space, stage = re.findall(r"```yaml\n(.*?)```", TEXTS[1].read_text(), re.DOTALL)
     (tmp_path / "network.yaml").write_text(network)
     (tmp_path / "space.yaml").write_text(space)
+    (tmp_path / "with-op.yaml").write_text(space.replace("head:", f"{stage}head:"))
     assert load_architecture(tmp_path / "network.yaml").name == "my-network"
     assert load_space(tmp_path / "space.yaml").size > 1
+    assert load_space(tmp_path / "with-op.yaml").size > load_space(tmp_path / "space.yaml").size
