@@ -88,9 +88,10 @@ class PredictorGuided(SpaceSampler):
     def propose(self, history: History, pending: AbstractSet[str], rng: np.random.Generator) -> Genotype | None:
         """The network most worth a look that is not under way."""
         known = pending | history.tried
-        if len(known) < self.initial or not len(history):
+        several = len(history.by_id) > 1  # or there is nothing to choose from
+        if len(known) < self.initial or not several:
             first = self.random_network(rng, known)
-            if first is not None or not len(history):
+            if first is not None or not several:
                 return first
         upto = _renewed(len(history), len(pending))
         since = {look.arch_id for look in history.observed[upto:]}
@@ -112,7 +113,7 @@ class PredictorGuided(SpaceSampler):
         history = self.history(study)
         running = len(study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)))
         upto = _renewed(len(history), running)
-        if upto < _LEAST_FITTED:
+        if upto < _LEAST_FITTED or len(history.by_id) < 2:
             return None
         beliefs = self._beliefs(history.upto(upto))
         found = history.networks

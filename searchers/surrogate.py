@@ -34,12 +34,14 @@ class Genes:
     def __init__(self, space: SearchSpace) -> None:
         counts = [len(gene.options) for gene in space.genes]
         self._space = space
-        self._offsets = np.cumsum([0, *counts[:-1]])
+        self._offsets = np.cumsum([0, *counts])[:-1]
         self._options = sum(counts)
         self.count = len(counts)
         self._half = np.minimum(0.5, 1 / np.sqrt(counts))
         self._gene_of_option = np.repeat(np.arange(self.count), counts)
         self._row = functools.lru_cache(maxsize=_REMEMBERED)(self._make_row)
+
+        self._tallied = self._tallies(space)
 
     def rows(self, genotypes: Sequence[Genotype]) -> Array:
         """[n, options + genes]: one-hot of the genes in use, then which genes are out of use."""
@@ -54,6 +56,23 @@ class Genes:
         row[self._options + active] = 0.0
         row[self._offsets[active] + np.asarray(genotype)[active]] = 1.0
         return row
+
+    def _tallies(self, space: SearchSpace) -> Array:
+        """[options, tallies]: onto how often an option is picked by the genes of one field, wherever in the network."""
+        tallied: dict[tuple[str, object], list[int]] = {}
+        for offset, gene in zip(self._offsets.tolist(), space.genes, strict=True):
+            for index, option in enumerate(gene.options):
+                tallied.setdefault((gene.name.rpartition(".")[2], option), []).append(offset + index)
+        weights = np.zeros((self._options, len(tallied)))
+        for tally, options in enumerate(tallied.values()):
+            weights[options, tally] = 1 / math.sqrt(len(options))
+        return weights
+
+    def apart(self, rows: Array, others: Array) -> Array:
+        """[n, m]: squared distance of the tallies: how unlike two networks are as a whole, wherever the choices are."""
+        left, right = (some[:, : self._options] @ self._tallied for some in (rows, others))
+        squares = np.einsum("ij,ij->i", left, left)[:, None] + np.einsum("ij,ij->i", right, right)
+        return np.asarray(np.maximum(squares - 2 * left @ right.T, 0.0))
 
     def sides(self, rows: Array) -> tuple[Array, Array]:
         """Left and right factors [n, options + 3 · genes]: left · rightᵀ counts the genes in which networks agree."""
@@ -90,7 +109,8 @@ class Looks:
 class Hyperparameters:
     """Of the prior covariance of two networks, and of the noise of one look, σ²:
 
-    s · exp(−Σ λ_g·[gene g differs]) + a · Σ λ_g·[gene g agrees] / Σ λ_g + τ²·[same network]
+    s · exp(−Σ λ_g·[gene g differs]) + a · Σ λ_g·[gene g agrees] / Σ λ_g + w · exp(−ρ·d²) + τ²·[same network]
+    where d is the distance of the networks' tallies.
     """
 
     scale: Array
@@ -100,6 +120,10 @@ class Hyperparameters:
     main: float
     """a, of what each gene does by itself. Without it, whatever is unlike all that was seen is expected to be mediocre;
     with it, good options are expected to add up."""
+    whole: float
+    """w, of how often options are picked all over the network: it is learned from far fewer looks than single genes."""
+    reach: float
+    """ρ."""
     network: float
     """τ², the part of a network's score that its genes do not explain."""
     noise: float
@@ -128,7 +152,6 @@ class Surrogate:
     def __init__(self, genes: Genes, rows: Array, looks: Looks, parameters: Hyperparameters) -> None:
         self.parameters = parameters
         self._genes, self._rows = genes, rows
-        self._of_genes = functools.partial(_of_genes, parameters)
         self._right = genes.sides(rows)[1] * genes.spread(parameters.scale)
         noise = parameters.noise * looks.noise / looks.count
         covariance = self._by_genes(rows) + np.diag(parameters.network + noise + _JITTER)
@@ -140,7 +163,8 @@ class Surrogate:
 
     def _by_genes(self, rows: Array) -> Array:
         """Prior covariance [n, m] of the networks that were looked at with these, τ² left out."""
-        return self._of_genes(self._right @ self._genes.sides(rows)[0].T)
+        agree = self._right @ self._genes.sides(rows)[0].T
+        return _covariance(self.parameters, agree, self._genes.apart(self._rows, rows))
 
     @functools.cached_property
     def seen(self) -> Posterior:
@@ -155,7 +179,8 @@ class Surrogate:
     def _posterior(self, prior: Array) -> Posterior:
         half = solve_triangular(self._factor, prior, lower=True)
         mean = self._offset + self._unit * (half.T @ self._solved)
-        total = self.parameters.signal + self.parameters.main + self.parameters.network
+        p = self.parameters
+        total = p.signal + p.main + p.whole + p.network
         variance = self._unit**2 * np.maximum(total - np.einsum("ij,ij->j", half, half), 1e-12)
         return Posterior(mean, variance, prior, half)
 
@@ -168,7 +193,7 @@ class Surrogate:
         seen, unseen = self.seen.at(chosen), self.unseen(rows)
         both = np.vstack([self._rows[chosen], rows])
         left, right = self._genes.sides(both)[0], self._genes.sides(both)[1] * self._genes.spread(self.parameters.scale)
-        prior = self._of_genes(left @ right.T)
+        prior = _covariance(self.parameters, left @ right.T, self._genes.apart(both, both))
         half = np.hstack([seen.half, unseen.half])
         covariance = prior + (self.parameters.network + 1e-6) * np.eye(len(both)) - half.T @ half
         factor = np.linalg.cholesky(covariance + 1e-6 * np.eye(len(both)))
@@ -176,10 +201,11 @@ class Surrogate:
         return np.asarray(mean + self._unit * (factor @ rng.standard_normal(len(both))))
 
 
-def _of_genes(parameters: Hyperparameters, agree: Array) -> Array:
-    """Prior covariance, τ² left out, where `agree` is Σ λ_g·[gene g agrees]."""
+def _covariance(parameters: Hyperparameters, agree: Array, apart: Array) -> Array:
+    """Prior covariance, τ² left out, where `agree` is Σ λ_g·[gene g agrees] and `apart` is d²."""
     total = parameters.scale.sum()
-    return np.asarray(parameters.signal * np.exp(agree - total) + parameters.main / total * agree)
+    genes = parameters.signal * np.exp(agree - total) + parameters.main / total * agree
+    return np.asarray(genes + parameters.whole * np.exp(-parameters.reach * apart))
 
 
 def fit(genes: Genes, rows: Array, looks: Looks, *, noisy: bool) -> Hyperparameters:
@@ -188,8 +214,9 @@ def fit(genes: Genes, rows: Array, looks: Looks, *, noisy: bool) -> Hyperparamet
     bounds = list(zip(centre - 4 * width, centre + 4 * width, strict=True))
     options = {"maxiter": _ITERATIONS}
     found: Any = minimize(loss, centre, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
-    signal, main, network, noise = np.exp(found.x[-4:]).tolist()
-    return Hyperparameters(np.exp(found.x[:-4]), signal, main, network, noisy * noise)
+    signal, main, whole, reach, network, noise = np.exp(found.x[genes.count :]).tolist()
+    scale = np.exp(found.x[: genes.count])
+    return Hyperparameters(scale, signal, main, whole, reach, network, noisy * noise)
 
 
 def minus_log_posterior(
@@ -197,32 +224,37 @@ def minus_log_posterior(
 ) -> tuple[Callable[[Array], tuple[float, Array]], Array, Array]:
     """A function of the hyperparameters' logarithms, with its gradient, to be minimised; the prior's mode and widths.
 
-    Priors: λ ~ logN(log(1.6 / genes), 1), s and a ~ logN(0, 1), τ² and σ² ~ logN(log 0.01, 1.5).
+    Priors: λ ~ logN(log(1.6 / genes), 1), ρ ~ logN(log(1.6 / mean d²), 1), s, a and w ~ logN(0, 1), τ² and σ² ~
+    logN(log 0.03, 1): where the little that was seen fits the genes well, they must not vanish.
     """
     left, right = genes.sides(rows)
     y = (looks.mean - looks.mean.mean()) / (looks.mean.std() or 1.0)
     scatter = looks.scatter / (float(looks.mean.var()) or 1.0)
     spare = float(looks.count.sum()) - len(y) if noisy else 0.0  # degrees of freedom of the scatter
     per_look = looks.noise / looks.count
-    centre = np.array([*[math.log(_DISTANCE / genes.count)] * genes.count, 0.0, 0.0, *[math.log(0.01)] * 2])
-    width = np.array([*[1.0] * genes.count, 1.0, 1.0, 1.5, 1.5])
+    apart = genes.apart(rows, rows)
+    reach = math.log(_DISTANCE / (float(apart.mean()) or 1.0))
+    centre = np.array([*[math.log(_DISTANCE / genes.count)] * genes.count, 0.0, 0.0, 0.0, reach, *[math.log(0.03)] * 2])
+    width = np.ones_like(centre)
     identity = np.eye(len(y))
 
     def loss(logs: Array) -> tuple[float, Array]:
         """Minus the log posterior, and its gradient by the logarithms."""
-        scale = np.exp(logs[:-4])
-        signal, main, network, noise = np.exp(logs[-4:])
+        scale = np.exp(logs[: genes.count])
+        signal, main, whole, reach, network, noise = np.exp(logs[genes.count :])
         agree = (left * genes.spread(scale)) @ right.T / scale.sum()
         together = signal * np.exp((agree - 1.0) * scale.sum())
-        covariance = together + main * agree + np.diag(network + noisy * noise * per_look + _JITTER)
+        alike = whole * np.exp(-reach * apart)
+        covariance = together + main * agree + alike + np.diag(network + noisy * noise * per_look + _JITTER)
         factor = cho_factor(covariance, lower=True)
         inverse = cho_solve(factor, identity)
         weights = inverse @ y
-        apart = (logs - centre) / width
-        value = 0.5 * float(y @ weights) + float(np.log(np.diag(factor[0])).sum()) + 0.5 * float(apart @ apart)
+        prior = (logs - centre) / width
+        value = 0.5 * float(y @ weights) + float(np.log(np.diag(factor[0])).sum()) + 0.5 * float(prior @ prior)
         by_entry = 0.5 * (inverse - np.outer(weights, weights))
         pull = by_entry * together
         alone = main * float((by_entry * agree).sum())
+        pull_whole = by_entry * alike
         slope = pull + main / scale.sum() * by_entry
         by_gene = genes.gather(np.einsum("ij,ij->j", left, slope @ right)) - pull.sum() - alone / scale.sum()
         diagonal = np.diag(by_entry)
@@ -230,7 +262,8 @@ def minus_log_posterior(
         if spare:
             value += 0.5 * spare * math.log(noise) + 0.5 * scatter / noise
             by_noise += 0.5 * spare - 0.5 * scatter / noise
-        rest = [pull.sum(), alone, network * diagonal.sum(), by_noise]
-        return value, np.concatenate([scale * by_gene, rest]) + apart / width
+        by_reach = -reach * float((pull_whole * apart).sum())
+        rest = [pull.sum(), alone, pull_whole.sum(), by_reach, network * diagonal.sum(), by_noise]
+        return value, np.concatenate([scale * by_gene, rest]) + prior / width
 
     return loss, centre, width

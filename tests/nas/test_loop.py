@@ -19,6 +19,17 @@ from search_space.errors import WorkFailed
 from searchers import SEARCHERS, SpaceSampler, make_sampler
 
 
+NO_CHOICE = """\
+schema_version: 1
+name: fixed
+resolution: 16
+stem: {type: conv, out_channels: 8, stride: 2, kernel_size: 3}
+stages:
+- {type: mbconv, num_layers: 1, out_channels: 8, stride: 2, kernel_size: 3, expand_ratio: 2}
+head: {type: pooled, conv_channels: 16}
+"""
+
+
 class Interrupted(Exception):
     """Stands for the process being killed."""
 
@@ -388,3 +399,12 @@ def test_resuming_with_a_larger_budget_goes_on(tmp_path: Path) -> None:
     run(tmp_path, budget=25)
     run(other, budget=25)
     assert trials(tmp_path) == trials(other)
+
+
+def test_a_space_without_a_choice(tmp_path: Path) -> None:
+    """There is nothing to find out but how good its one network is."""
+    for searcher in sorted(SEARCHERS):
+        folder = tmp_path / searcher
+        loop = search_loop(folder, searched=space(NO_CHOICE), searcher=searcher, budget=12)
+        assert loop.run() in {"budget", "exhausted"}
+        assert len(loop.ranked()) == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -48,20 +49,35 @@ def agreement(searched: SearchSpace, a: Genotype, b: Genotype) -> Array:
     return np.array(made)
 
 
+def squared_distance(searched: SearchSpace, a: Genotype, b: Genotype) -> float:
+    """How differently often the genes of each field pick each option."""
+    genes: dict[tuple[str, object], int] = Counter()
+    difference: dict[tuple[str, object], int] = Counter()
+    for gene in searched.genes:
+        genes.update((gene.name.split(".")[-1], option) for option in gene.options)
+    for network, sign in ((a, 1), (b, -1)):
+        for index in searched.active(network):
+            gene = searched.genes[index]
+            difference[gene.name.split(".")[-1], gene.options[network[index]]] += sign
+    return sum(difference[tally] ** 2 / count for tally, count in genes.items())
+
+
 def covariance(searched: SearchSpace, a: list[Genotype], b: list[Genotype], of: Hyperparameters) -> Array:
     """The prior covariance as the class describes it, pair by pair."""
     made = np.empty((len(a), len(b)))
     for i, j in np.ndindex(*made.shape):
         agree = agreement(searched, a[i], b[j])
         together = of.signal * math.exp(-float(of.scale @ (1 - agree)))
-        made[i, j] = together + of.main * float(of.scale @ agree) / of.scale.sum() + of.network * (a[i] == b[j])
+        alone = of.main * float(of.scale @ agree) / of.scale.sum()
+        whole = of.whole * math.exp(-of.reach * squared_distance(searched, a[i], b[j]))
+        made[i, j] = together + alone + whole + of.network * (a[i] == b[j])
     return made
 
 
 def some_parameters(count: int, rng: np.random.Generator) -> Hyperparameters:
     """From the prior, widely."""
-    signal, main, network, noise = np.exp(rng.normal([0, 0, -4.6, -4.6], [1, 1, 1.5, 1.5])).tolist()
-    return Hyperparameters(np.exp(rng.normal(math.log(1.6 / count), 1, count)), signal, main, network, noise)
+    scale = np.exp(rng.normal(math.log(1.6 / count), 1, count))
+    return Hyperparameters(scale, *np.exp(rng.normal([0, 0, 0, 0, -3.5, -3.5])).tolist())
 
 
 def some_looks(count: int, rng: np.random.Generator) -> Looks:
