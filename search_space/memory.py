@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -60,14 +59,13 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 def peak_elements(module: nn.Module, input_shape: tuple[int, ...]) -> tuple[PeakElements, tuple[int, ...]]:
     """Peak memory of `module` in elements for one input of `input_shape`, and the shape of its output.
 
-    The module runs once on the meta device (shapes only). A tensor lives from the operation that makes it to the last
-    that reads it. At an operation, all that it reads and writes is alive, except that a point-wise operation writes
-    over an input which nobody reads later.
+    The module, in eval mode, runs once. A tensor lives from the operation that makes it to the last that reads it. At
+    an operation, all that it reads and writes is alive, except that a point-wise operation writes over an input which
+    nobody reads later.
     """
-    shadow = copy.deepcopy(module).to("meta").eval()
-    x = torch.empty(1, *input_shape, device="meta")
-    with torch.no_grad(), _Recorder(shadow) as recorder:
-        output = shadow(x)
+    x = torch.zeros(1, *input_shape)
+    with torch.no_grad(), _Recorder(module) as recorder:
+        output = module(x)
     (first,) = recorder.storages(x)
     (last,) = recorder.storages(output)
     end = len(recorder.steps)

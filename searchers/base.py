@@ -59,6 +59,7 @@ class SpaceSampler(BaseSampler):
         self._signs = [objective.sign for objective in problem.objectives]
         self._decoded = functools.lru_cache(maxsize=_REMEMBERED)(problem.space.decode)
         self._history = History()
+        self._by_trial: dict[int, tuple[dict[str, Any], str]] = {}
 
     @abstractmethod
     def propose(self, history: History, pending: AbstractSet[str], rng: np.random.Generator) -> Genotype | None:
@@ -147,10 +148,17 @@ class SpaceSampler(BaseSampler):
     def _networks(self, study: Study, state: TrialState) -> set[str]:
         """The `arch_id`s of the trials in this state that have a network, and were to be evaluated."""
         return {
-            self.arch_id(self.space.genotype(trial.params))
+            self._network(trial)
             for trial in study.get_trials(deepcopy=False, states=(state,))
             if len(trial.params) == len(self.space.genes) and TURNED_DOWN not in trial.user_attrs
         }
+
+    def _network(self, trial: FrozenTrial) -> str:
+        """The `arch_id` of a trial's network. Many trials may be under way, and are asked about at every proposal."""
+        found = self._by_trial.get(trial.number)
+        if found is None or found[0] != trial.params:
+            found = self._by_trial[trial.number] = trial.params, self.arch_id(self.space.genotype(trial.params))
+        return found[1]
 
     def _read(self, trial: FrozenTrial) -> Observation:
         genotype = self.space.genotype(trial.params)

@@ -115,22 +115,23 @@ class PredictorGuided(SpaceSampler):
         upto = _renewed(len(history), running)
         if upto < _LEAST_FITTED or len(history.by_id) < 2:
             return None
-        beliefs = self._beliefs(history.upto(upto))
+        past = history.upto(upto)
+        beliefs = self._beliefs(past)
         found = history.networks
-        rows = self._genes.rows([network.genotype for network in found])
         place = {network.arch_id: index for index, network in enumerate(beliefs.networks)}
+        modelled = [number for number, network in enumerate(found) if network.arch_id in place]
+        places = [place[found[number].arch_id] for number in modelled]
+        newer = list(range(len(past.by_id), len(found)))
+        rows = self._genes.rows([found[number].genotype for number in newer])
         columns = []
         for index, learned in enumerate(beliefs.objectives):
-            if learned is None:
-                columns.append(np.array([network.scores[index] for network in found]))
-                continue
-            seen = learned.surrogate.seen.mean
-            other = [number for number, network in enumerate(found) if network.arch_id not in place]
-            means = np.empty(len(found))
-            means[other] = learned.surrogate.unseen(rows[other]).mean
-            for number, network in enumerate(found):
-                if network.arch_id in place:
-                    means[number] = seen[place[network.arch_id]]
+            means = np.array([network.scores[index] for network in found])
+            if learned is not None:
+                # Networks that were left out of the model are too bad for it to matter what is believed of them.
+                means = learned.scale.there(means) if learned.scale is not None else means
+                means[modelled] = learned.surrogate.seen.mean[places]
+                if newer:
+                    means[newer] = learned.surrogate.unseen(rows).mean
             columns.append(means)
         scores = np.stack(columns, axis=1).tolist()
         return {network.arch_id: tuple(row) for network, row in zip(found, scores, strict=True)}

@@ -40,7 +40,6 @@ class Genes:
         self._half = np.minimum(0.5, 1 / np.sqrt(counts))
         self._gene_of_option = np.repeat(np.arange(self.count), counts)
         self._row = functools.lru_cache(maxsize=_REMEMBERED)(self._make_row)
-
         self._tallied = self._tallies(space)
 
     def rows(self, genotypes: Sequence[Genotype]) -> Array:
@@ -74,21 +73,22 @@ class Genes:
         squares = np.einsum("ij,ij->i", left, left)[:, None] + np.einsum("ij,ij->i", right, right)
         return np.asarray(np.maximum(squares - 2 * left @ right.T, 0.0))
 
-    def sides(self, rows: Array) -> tuple[Array, Array]:
-        """Left and right factors [n, options + 3 · genes]: left · rightᵀ counts the genes in which networks agree."""
-        hot, unused = rows[:, : self._options], rows[:, self._options :]
-        used = 1.0 - unused
-        return np.hstack([hot, unused, self._half * unused, self._half * used]), np.hstack([hot, unused, used, unused])
+    def agreement(self, weights: Array, rows: Array, others: Array) -> Array:
+        """[n, m]: Σ λ_g·[gene g agrees], for weights λ [genes]."""
+        unused, others_unused = rows[:, self._options :], others[:, self._options :]
+        columns = np.concatenate([weights[self._gene_of_option], weights * (1 - 2 * self._half)])
+        once = weights * self._half
+        both = (rows * columns) @ others.T
+        both += (unused @ once)[:, None]
+        both += others_unused @ once
+        return np.asarray(both)
 
-    def spread(self, by_gene: Array) -> Array:
-        """One weight for each gene, spread over the columns of `sides`."""
-        return np.concatenate([by_gene[self._gene_of_option], by_gene, by_gene, by_gene])
-
-    def gather(self, columns: Array) -> Array:
-        """Sums over the columns of `sides`, by gene."""
-        options = np.bincount(self._gene_of_option, columns[: self._options], minlength=self.count)
-        rest: Array = columns[self._options :].reshape(3, self.count).sum(axis=0)
-        return options + rest
+    def by_weight(self, slope: Array, rows: Array) -> Array:
+        """[genes]: the derivative, by each λ, of the sum of slope ∘ agreement(λ, rows, rows), for symmetric slopes."""
+        columns = np.einsum("ij,ij->j", rows, slope @ rows)
+        agree = np.bincount(self._gene_of_option, columns[: self._options], minlength=self.count)
+        once = 2 * self._half * (slope.sum(axis=1) @ rows[:, self._options :])
+        return np.asarray(agree + (1 - 2 * self._half) * columns[self._options :] + once)
 
 
 @dataclass(frozen=True)
@@ -152,29 +152,32 @@ class Surrogate:
     def __init__(self, genes: Genes, rows: Array, looks: Looks, parameters: Hyperparameters) -> None:
         self.parameters = parameters
         self._genes, self._rows = genes, rows
-        self._right = genes.sides(rows)[1] * genes.spread(parameters.scale)
         noise = parameters.noise * looks.noise / looks.count
-        covariance = self._by_genes(rows) + np.diag(parameters.network + noise + _JITTER)
-        self._factor = np.linalg.cholesky(covariance)
+        self._own = self._by_genes(rows, rows)
+        self._factor = np.linalg.cholesky(self._own + np.diag(parameters.network + noise + _JITTER))
         self._offset, self._unit = float(looks.mean.mean()), float(looks.mean.std()) or 1.0
         self._solved = solve_triangular(self._factor, (looks.mean - self._offset) / self._unit, lower=True)
         self.look_variance = self._unit**2 * parameters.noise * looks.noise
         """Variance of one more look at each network that was looked at [n]."""
 
-    def _by_genes(self, rows: Array) -> Array:
-        """Prior covariance [n, m] of the networks that were looked at with these, τ² left out."""
-        agree = self._right @ self._genes.sides(rows)[0].T
-        return _covariance(self.parameters, agree, self._genes.apart(self._rows, rows))
+    def _by_genes(self, rows: Array, others: Array) -> Array:
+        """Prior covariance [n, m], τ² left out."""
+        p = self.parameters
+        total = p.scale.sum()
+        agree = self._genes.agreement(p.scale, rows, others)
+        covariance = p.whole * np.exp(-p.reach * self._genes.apart(rows, others))
+        covariance += p.signal * np.exp(agree - total)
+        covariance += p.main / total * agree
+        return np.asarray(covariance)
 
     @functools.cached_property
     def seen(self) -> Posterior:
         """Of the networks that were looked at."""
-        own = self.parameters.network * np.eye(len(self._rows))
-        return self._posterior(self._by_genes(self._rows) + own)
+        return self._posterior(self._own + self.parameters.network * np.eye(len(self._rows)))
 
     def unseen(self, rows: Array) -> Posterior:
         """Of networks that were not looked at."""
-        return self._posterior(self._by_genes(rows))
+        return self._posterior(self._by_genes(self._rows, rows))
 
     def _posterior(self, prior: Array) -> Posterior:
         half = solve_triangular(self._factor, prior, lower=True)
@@ -192,20 +195,11 @@ class Surrogate:
         """One joint sample of the scores of the `chosen` networks that were looked at, then of those of `rows`."""
         seen, unseen = self.seen.at(chosen), self.unseen(rows)
         both = np.vstack([self._rows[chosen], rows])
-        left, right = self._genes.sides(both)[0], self._genes.sides(both)[1] * self._genes.spread(self.parameters.scale)
-        prior = _covariance(self.parameters, left @ right.T, self._genes.apart(both, both))
         half = np.hstack([seen.half, unseen.half])
-        covariance = prior + (self.parameters.network + 1e-6) * np.eye(len(both)) - half.T @ half
+        covariance = self._by_genes(both, both) + (self.parameters.network + 1e-6) * np.eye(len(both)) - half.T @ half
         factor = np.linalg.cholesky(covariance + 1e-6 * np.eye(len(both)))
         mean = np.concatenate([seen.mean, unseen.mean])
         return np.asarray(mean + self._unit * (factor @ rng.standard_normal(len(both))))
-
-
-def _covariance(parameters: Hyperparameters, agree: Array, apart: Array) -> Array:
-    """Prior covariance, τ² left out, where `agree` is Σ λ_g·[gene g agrees] and `apart` is d²."""
-    total = parameters.scale.sum()
-    genes = parameters.signal * np.exp(agree - total) + parameters.main / total * agree
-    return np.asarray(genes + parameters.whole * np.exp(-parameters.reach * apart))
 
 
 def fit(genes: Genes, rows: Array, looks: Looks, *, noisy: bool) -> Hyperparameters:
@@ -227,7 +221,6 @@ def minus_log_posterior(
     Priors: λ ~ logN(log(1.6 / genes), 1), ρ ~ logN(log(1.6 / mean d²), 1), s, a and w ~ logN(0, 1), τ² and σ² ~
     logN(log 0.03, 1): where the little that was seen fits the genes well, they must not vanish.
     """
-    left, right = genes.sides(rows)
     y = (looks.mean - looks.mean.mean()) / (looks.mean.std() or 1.0)
     scatter = looks.scatter / (float(looks.mean.var()) or 1.0)
     spare = float(looks.count.sum()) - len(y) if noisy else 0.0  # degrees of freedom of the scatter
@@ -242,7 +235,7 @@ def minus_log_posterior(
         """Minus the log posterior, and its gradient by the logarithms."""
         scale = np.exp(logs[: genes.count])
         signal, main, whole, reach, network, noise = np.exp(logs[genes.count :])
-        agree = (left * genes.spread(scale)) @ right.T / scale.sum()
+        agree = genes.agreement(scale, rows, rows) / scale.sum()
         together = signal * np.exp((agree - 1.0) * scale.sum())
         alike = whole * np.exp(-reach * apart)
         covariance = together + main * agree + alike + np.diag(network + noisy * noise * per_look + _JITTER)
@@ -256,7 +249,7 @@ def minus_log_posterior(
         alone = main * float((by_entry * agree).sum())
         pull_whole = by_entry * alike
         slope = pull + main / scale.sum() * by_entry
-        by_gene = genes.gather(np.einsum("ij,ij->j", left, slope @ right)) - pull.sum() - alone / scale.sum()
+        by_gene = genes.by_weight(slope, rows) - pull.sum() - alone / scale.sum()
         diagonal = np.diag(by_entry)
         by_noise = float(noisy * noise * (diagonal @ per_look))
         if spare:

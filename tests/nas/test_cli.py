@@ -136,8 +136,8 @@ def test_changed_data_are_not_resumed_with(tmp_path: Path) -> None:
         np.savez(tmp_path / "d.npz", x_train=rng.integers(0, 255, (60, 8, 8), np.uint8), y_train=np.arange(60) % 3)
 
     write()
-    search = (*"search --space small.yaml --data npz:d.npz --budget 2 --out run --workers 1".split(),)
-    assert nas(*search, cwd=tmp_path).returncode == 0
+    search = "search --space small.yaml --data npz:d.npz --budget 2 --out run --workers 1"
+    assert nas(*search.split(), cwd=tmp_path).returncode == 0
     write()
     done = nas("resume", "run", cwd=tmp_path)
     assert done.returncode == 2

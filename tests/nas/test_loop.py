@@ -18,7 +18,6 @@ from search_space import Architecture, InputError
 from search_space.errors import WorkFailed
 from searchers import SEARCHERS, SpaceSampler, make_sampler
 
-
 NO_CHOICE = """\
 schema_version: 1
 name: fixed

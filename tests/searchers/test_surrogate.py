@@ -93,15 +93,15 @@ def some_looks(count: int, rng: np.random.Generator) -> Looks:
 def test_genes_are_compared_by_a_matrix_product(text: str) -> None:
     searched = space(text)
     genes, found = Genes(searched), networks(searched, 30)
-    left, right = genes.sides(genes.rows(found))
-    weights = np.linspace(0.5, 2, genes.count)
-    product = (left * genes.spread(weights)) @ right.T
+    rows, weights = genes.rows(found), np.linspace(0.5, 2, genes.count)
+    product = genes.agreement(weights, rows, rows)
     assert product == pytest.approx(product.T)
     if text == SMALL_SPACE:
         assert product == pytest.approx(np.array([[weights @ agreement(searched, a, b) for b in found] for a in found]))
     assert np.diag(product) == pytest.approx(np.full(30, weights.sum()))
-    columns = np.arange(float(left.shape[1]))
-    assert genes.gather(columns) @ weights == pytest.approx(columns @ genes.spread(weights))
+    slope = np.random.default_rng(0).normal(size=(30, 30))
+    slope += slope.T
+    assert genes.by_weight(slope, rows) @ weights == pytest.approx(float((slope * product).sum()))
 
 
 @pytest.mark.parametrize("searched", [space(), space(WIDE_SPACE), load_space("mobilenetv3")], ids=lambda s: s.name)
