@@ -1,23 +1,27 @@
-"""How good a network is: proxy training and data sets, tables of networks that others have trained."""
+"""How good a network is: proxy training, scores without training, data sets, tables of networks others have trained."""
 
 from evaluators.base import Direction, EvaluationFailed, Evaluator, OutOfMemory, Report, derive_seed
 from evaluators.images import ImageData, make_image_data
+from evaluators.on_images import ImageEvaluator
 from evaluators.proxy import ProxyTraining
 from evaluators.recipe import Recipe, default_recipe
 from evaluators.sources import load_images
 from evaluators.table import TableEntry, TabularEvaluator
+from evaluators.zero_cost import ZeroCost
 
 __all__ = [
     "Direction",
     "EvaluationFailed",
     "Evaluator",
     "ImageData",
+    "ImageEvaluator",
     "OutOfMemory",
     "ProxyTraining",
     "Recipe",
     "Report",
     "TableEntry",
     "TabularEvaluator",
+    "ZeroCost",
     "default_recipe",
     "derive_seed",
     "load_images",

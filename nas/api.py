@@ -13,7 +13,7 @@ from typing import Any
 from optuna.samplers import BaseSampler
 
 import searchers
-from evaluators import Evaluator, ProxyTraining
+from evaluators import Evaluator, ImageEvaluator
 from latency import Predictor, dump_table, load_table
 from nas import run_folder, session
 from nas.architectures import resolve
@@ -74,7 +74,7 @@ def search(
     path = default_path(loaded.name) if out is None else Path(out)
     # Workers and device decide about the course of a search, so that they must not depend on where it is resumed.
     workers = chosen.workers or min(chosen.budget, default_workers(evaluator))
-    device = str(evaluator.device) if isinstance(evaluator, ProxyTraining) else chosen.device
+    device = str(evaluator.device) if isinstance(evaluator, ImageEvaluator) else chosen.device
     chosen = dataclasses.replace(chosen, workers=workers, device=device)
     request = Request(chosen, loaded, evaluator, known, genotypes)
     sampler = searchers.make_sampler(chosen.searcher, request.problem(), chosen.seed)  # raises before there is a folder
@@ -132,7 +132,7 @@ def _known(settings: Settings, space: SearchSpace, evaluator: Evaluator, on_meas
     """What can be said before training, once it is sure that the request can be met."""
     predictor = None
     if settings.latency:
-        on_cuda = isinstance(evaluator, ProxyTraining) and evaluator.device.type == "cuda"
+        on_cuda = isinstance(evaluator, ImageEvaluator) and evaluator.device.type == "cuda"
         table, _ = find_table(settings.latency, space, device="cuda" if on_cuda else "cpu", on_build=on_measure)
         predictor = Predictor(table, interpolate=settings.interpolate)
     known = Known(predictor, interpolate=settings.interpolate)

@@ -6,13 +6,14 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from evaluators import Evaluator, ProxyTraining, Recipe, load_images
+from evaluators import Evaluator, ImageData, ImageEvaluator, ProxyTraining, Recipe, load_images
 from evaluators.table import TabularEvaluator
+from evaluators.zero_cost import COUNTED, NAMES, Counted, ZeroCost
 from nas.settings import Settings
 from search_space import InputError, SearchSpace
 from search_space.errors import did_you_mean
 
-KINDS = ("proxy", "table:FILE", "noisy-table:FILE")
+KINDS = ("proxy", *(f"zero-cost:{name}" for name in NAMES), "table:FILE", "noisy-table:FILE")
 """How `--evaluator` may be written. A noisy table gives one random seed's score, a table their mean."""
 
 
@@ -20,20 +21,24 @@ def make_evaluator(settings: Settings, recorded: Mapping[str, Any] | None = None
     """The evaluator of a request, or with `recorded` that of a run: what its `describe` gave. Raises `InputError`."""
     kind, _, file = settings.evaluator.partition(":")
     if settings.evaluator == "proxy":
-        return _proxy(settings, recorded)
+        return ProxyTraining(*_images(settings, recorded), device=_device_here(settings))
+    if kind == "zero-cost" and file in COUNTED:
+        return Counted(file)
+    if kind == "zero-cost" and file in NAMES:
+        return ZeroCost(file, *_images(settings, recorded), device=_device_here(settings))
     if kind in ("table", "noisy-table") and file:
         return TabularEvaluator(file, noisy=kind == "noisy-table")
     remedy = did_you_mean(settings.evaluator, KINDS)
-    raise InputError("--evaluator must be proxy or table:FILE", settings.evaluator, remedy=remedy)
+    raise InputError("--evaluator must be proxy, zero-cost:NAME or table:FILE", settings.evaluator, remedy=remedy)
 
 
-def _proxy(settings: Settings, recorded: Mapping[str, Any] | None) -> ProxyTraining:
+def _images(settings: Settings, recorded: Mapping[str, Any] | None) -> tuple[ImageData, Recipe | None]:
     data = load_images(settings.data, root=settings.data_root)
     try:
         recipe = Recipe(**recorded["recipe"]) if recorded is not None else None
     except (TypeError, KeyError) as error:
         raise InputError(f"the recorded recipe cannot be read: {error}", remedy="start a new run") from None
-    return ProxyTraining(data, recipe, device=_device_here(settings))
+    return data, recipe
 
 
 def _device_here(settings: Settings) -> str:
@@ -65,7 +70,7 @@ def refuse_changed(evaluator: Evaluator, recorded: Mapping[str, Any], settings: 
 
 def fit_space(space: SearchSpace, evaluator: Evaluator) -> SearchSpace:
     """The space for the user's own classes, unless it says for how many itself. Raises `InputError`."""
-    if not isinstance(evaluator, ProxyTraining):
+    if not isinstance(evaluator, ImageEvaluator):
         return space
     classes = evaluator.data.num_classes
     if "num_classes" not in space.constants:
@@ -81,14 +86,16 @@ def fit_space(space: SearchSpace, evaluator: Evaluator) -> SearchSpace:
 
 def provenance(evaluator: Evaluator) -> dict[str, Any]:
     """By what a network was scored, for its architecture file."""
+    described = evaluator.describe()
     if isinstance(evaluator, ProxyTraining):
         return {"data": evaluator.data.name, "proxy_resolution_px": evaluator.recipe.resolution_px}
-    described = evaluator.describe()
-    return {"evaluator": described["evaluator"], "file": described["file"]}
+    if isinstance(evaluator, ImageEvaluator):
+        return {"evaluator": described["evaluator"], "data": evaluator.data.name}
+    return {name: described[name] for name in ("evaluator", "file") if name in described}
 
 
 def default_workers(evaluator: Evaluator) -> int:
     """One for each processor this process may use, each training with one thread; one on a GPU, or for a table."""
-    if not isinstance(evaluator, ProxyTraining) or evaluator.device.type != "cpu":
+    if not isinstance(evaluator, ImageEvaluator) or evaluator.device.type != "cpu":
         return 1
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

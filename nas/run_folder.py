@@ -118,7 +118,7 @@ class RunFolder:
         for section in ("evaluator", "versions", "host"):
             document.mapping((section,))
         for section in ("data", "recipe"):
-            if plain["evaluator"].get("evaluator") == "proxy":
+            if section in plain["evaluator"] or plain["evaluator"].get("evaluator") == "proxy":
                 document.mapping(("evaluator",), {**dict.fromkeys(plain["evaluator"], False), section: True})
                 document.mapping(("evaluator", section))
         for place in range(len(document.sequence(("start",))) if "start" in plain else 0):

@@ -46,7 +46,8 @@ class Settings:
     budget: int
     seed: int = 0
     searcher: str = searchers.DEFAULT
-    objective: str = "accuracy"
+    objective: str = ""
+    """Metrics separated by commas; empty means a zero-cost score's own, or else accuracy."""
     constraints: tuple[str, ...] = ()
     data: str = sources.DEFAULT
     data_root: str = "data"
@@ -55,7 +56,7 @@ class Settings:
     workers: int = 0
     """Evaluations at once; 0 means one for each processor on the CPU, one on a GPU."""
     evaluator: str = "proxy"
-    """`proxy`, or a benchmark's table as `table:FILE` or `noisy-table:FILE`."""
+    """`proxy`, `zero-cost:NAME`, or a benchmark's table as `table:FILE` or `noisy-table:FILE`."""
     gpus_per_trial: float = 0.0
     """Ray only: the share of a GPU for each worker."""
     ray_address: str = ""
@@ -86,7 +87,9 @@ class Settings:
             if not isinstance(constraint, str):
                 raise InputError("a constraint must be text", constraint, remedy='write it as "macs<=200M"')
         searchers.check_name(self.searcher)
-        object.__setattr__(self, "objective", ",".join(parse_names(self.objective)))
+        kind, _, name = self.evaluator.partition(":")
+        objective = self.objective or (name if kind == "zero-cost" and name else "accuracy")
+        object.__setattr__(self, "objective", ",".join(parse_names(objective)))
         object.__setattr__(self, "gpus_per_trial", Number(0, 64).check("--gpus-per-trial", self.gpus_per_trial))
         if self.trial_timeout_s is not None:
             seconds: float = Number(0, 1e9).check("--trial-timeout", self.trial_timeout_s)

@@ -39,8 +39,13 @@ def search(
     seed: Annotated[int, typer.Option(help="Same seed, same search.")] = 0,
     out: Annotated[Path | None, typer.Option(help="The run folder. [default: runs/SPACE-DATE-TIME]")] = None,
     objective: Annotated[
-        str, typer.Option(help="accuracy or loss, on validation images; several as accuracy,macs: a Pareto front.")
-    ] = "accuracy",
+        str,
+        typer.Option(
+            help="accuracy or loss, on validation images; several as accuracy,macs: a Pareto front. "
+            "[default: accuracy, or the zero-cost score]",
+            show_default=False,
+        ),
+    ] = "",
     constraint: Annotated[
         list[str] | None,
         typer.Option(help='Hard limit, as "latency_ms<=20", "macs<=200M", "accuracy>=0.9"; repeatable.'),
@@ -49,7 +54,11 @@ def search(
         list[str] | None, typer.Option(help="A network to begin with: a file, a run or a reference; repeatable.")
     ] = None,
     evaluator: Annotated[
-        str, typer.Option(help="proxy: short training; table:FILE, noisy-table:FILE: NAS-Bench-Macro.")
+        str,
+        typer.Option(
+            help="proxy: short training; zero-cost:NAME: synflow, snip, grad_norm, naswot, zico, params or macs; "
+            "table:FILE, noisy-table:FILE: NAS-Bench-Macro."
+        ),
     ] = "proxy",
     resolution: Annotated[
         str, typer.Option(help="In px, separated by commas, instead of the space's own.", show_default=False)
@@ -167,8 +176,7 @@ def _conclude(result: SearchResult, json: bool) -> None:
         typer.echo(f"\nbest network   {result.best.architecture.name}")
         typer.echo(f"               {metrics_line(result.best.metrics)}")
         looks = f", mean of {result.best.looks} looks" if result.best.looks > 1 else ""
-        learned = " and ".join(name for name in ("accuracy", "loss") if name in result.best.metrics)
-        typer.echo(f"               ({learned}: {_scored_by(result)}{looks})")
+        typer.echo(f"               ({_scored_by(result)}{looks})")
         typer.echo(f"trials         {counts}; stopped by {result.stopped_by}, {duration(result.wall_time_s)}")
         if result.finalists:
             _print_finalists(result)
@@ -185,7 +193,11 @@ def _conclude(result: SearchResult, json: bool) -> None:
 def _scored_by(result: SearchResult) -> str:
     assert result.best is not None
     origin = result.best.architecture.provenance
-    return "validation images, proxy training" if "data" in origin else f"from {origin['file']}"
+    kind, _, score = str(origin.get("evaluator", "proxy")).partition(":")
+    if kind == "zero-cost":
+        return f"{score}: without training"
+    learned = " and ".join(name for name in ("accuracy", "loss") if name in result.best.metrics)
+    return f"{learned}: validation images, proxy training" if kind == "proxy" else f"{learned}: from {origin['file']}"
 
 
 _FRONT_SHOWN = 20
@@ -214,6 +226,7 @@ def _print_front(result: SearchResult) -> None:
 
 def _print_finalists(result: SearchResult) -> None:
     """Predicted beside measured latency."""
+    from evaluators.zero_cost import SCORES
     from nas.cli.output import print_rich, table
 
     rows = table("finalist", "score", "predicted ms", "measured ms", "p50 ms", "error", "")
@@ -222,7 +235,9 @@ def _print_finalists(result: SearchResult) -> None:
         rows.add_row(
             finalist.best.architecture.arch_id,
             "  ".join(
-                f"{name} {metrics[name]:.4g}" for name in ("accuracy", "loss", "measured_reward") if name in metrics
+                f"{name} {metrics[name]:.4g}"
+                for name in ("accuracy", "loss", *SCORES, "measured_reward")
+                if name in metrics
             ),
             f"{predicted:.3f}",
             f"{finalist.measured_ms:.3f}",

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from evaluators import Evaluator, ProxyTraining, Recipe, Report, TabularEvaluator, load_images
+from evaluators import Evaluator, ProxyTraining, Recipe, Report, TabularEvaluator, ZeroCost, load_images
+from evaluators.zero_cost import COUNTED, SCORES, Counted
 from search_space import Architecture, load_space
 
 RECIPE = Recipe(resolution_px=16, epochs=2, max_train_images=64, max_val_images=64)
@@ -22,6 +23,10 @@ RECIPE = Recipe(resolution_px=16, epochs=2, max_train_images=64, max_val_images=
 
 def make_proxy() -> ProxyTraining:
     return ProxyTraining(load_images("digits"), RECIPE, device="cpu")
+
+
+def make_zero_cost(name: str) -> ZeroCost:
+    return ZeroCost(name, load_images("digits"), RECIPE, device="cpu")
 
 
 @functools.cache
@@ -37,7 +42,16 @@ def make_table(*, noisy: bool = False) -> TabularEvaluator:
         return TabularEvaluator(path, noisy=noisy)
 
 
-@pytest.fixture(params=[make_proxy, make_table, functools.partial(make_table, noisy=True)])
+EVALUATORS = {
+    "proxy": make_proxy,
+    "table": make_table,
+    "noisy-table": functools.partial(make_table, noisy=True),
+    **{f"zero-cost:{name}": functools.partial(make_zero_cost, name) for name in SCORES},
+    **{f"zero-cost:{name}": functools.partial(Counted, name) for name in COUNTED},
+}
+
+
+@pytest.fixture(params=EVALUATORS.values(), ids=EVALUATORS.keys())
 def evaluator(request: pytest.FixtureRequest) -> Evaluator:
     made: Evaluator = request.param()
     return made

@@ -167,8 +167,8 @@ def test_the_predictor_finds_what_is_best_within_a_limit() -> None:
     def fewest_macs(found: list[Architecture]) -> float:
         return min(LIMITED.known(one)["macs"] for one in found if keeps(one))
 
-    found = propose(make_sampler("predictor", LIMITED, 0), LIMITED, 80)
-    assert fewest_macs(found) < 1.05 * fewest_macs(at_random(LIMITED, 300))
+    found = [fewest_macs(propose(make_sampler("predictor", LIMITED, seed), LIMITED, 80)) for seed in range(3)]
+    assert np.mean(found) < 1.05 * fewest_macs(at_random(LIMITED, 300))
 
 
 def at_random(posed: Problem, count: int) -> list[Architecture]:

@@ -26,20 +26,26 @@ def test_the_predictor_finds_in_60_trials_what_chance_does_not_in_500(seed: int)
 
 
 def test_the_predictor_believes_in_what_is_good_not_in_what_had_luck() -> None:
-    posed = single()
-    sampler = PredictorGuided(posed, 0)
-    study, rng = optuna.create_study(direction="maximize", sampler=sampler), np.random.default_rng(0)
+    ranked = np.array([how_well_ranked(seed) for seed in range(6)])
+    by_belief, by_mean = ranked.mean(axis=0)
+    assert by_belief > max(0.8, by_mean + 0.01)
+
+
+def how_well_ranked(seed: int) -> tuple[float, float]:
+    """Rank correlation with the truth of beliefs after 60 trials, and of mean scores."""
+    sampler = PredictorGuided(single(), seed)
+    study, rng = optuna.create_study(direction="maximize", sampler=sampler), np.random.default_rng(seed)
     for _ in range(60):
-        trial = study.ask(distributions(posed.space))
-        study.tell(trial, smooth(posed.space.genotype(trial.params)) + 0.05 * rng.standard_normal())
+        trial = study.ask(distributions(searched()))
+        study.tell(trial, smooth(searched().genotype(trial.params)) + 0.05 * rng.standard_normal())
     believed = sampler.believed(study)
     assert believed is not None
     found = sampler.history(study).networks
     assert believed.keys() == {network.arch_id for network in found}
-    truth = np.array([smooth(network.genotype) for network in found])
-    beliefs = np.array([believed[network.arch_id][0] for network in found])
-    means = np.array([network.scores[0] for network in found])
-    assert spearmanr(truth, beliefs).statistic > max(0.8, spearmanr(truth, means).statistic)
+    truth = [smooth(network.genotype) for network in found]
+    beliefs = [believed[network.arch_id][0] for network in found]
+    means = [network.scores[0] for network in found]
+    return float(spearmanr(truth, beliefs).statistic), float(spearmanr(truth, means).statistic)
 
 
 @pytest.mark.parametrize("seed", range(3))

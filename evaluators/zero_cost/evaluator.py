@@ -1,0 +1,76 @@
+"""Zero-cost scores as evaluators: nothing is trained."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from evaluators.base import Direction, EvaluationFailed, Evaluator, Report
+from evaluators.images import ImageData
+from evaluators.on_images import Batches, ImageEvaluator
+from evaluators.recipe import Recipe
+from evaluators.zero_cost.scores import Score, grad_norm, naswot, snip, synflow, zico
+from search_space import Architecture, InputError
+from search_space.cost import count_cost
+from search_space.errors import did_you_mean
+
+SCORES: dict[str, Score] = {
+    "synflow": synflow,
+    "snip": snip,
+    "grad_norm": grad_norm,
+    "naswot": naswot,
+    "zico": zico,
+}
+COUNTED = ("params", "macs")
+NAMES = (*SCORES, *COUNTED)
+_BATCHES = 2
+
+
+class ZeroCost(ImageEvaluator):
+    """A score of the network as it is initialised; the metric has the score's name, and more is better.
+
+    It sees two batches of the recipe's size, of training images at the recipe's resolution. Another seed means other
+    weights and other images, so scores are noisy.
+    """
+
+    def __init__(self, name: str, data: ImageData, recipe: Recipe | None = None, *, device: str = "auto") -> None:
+        super().__init__(data, recipe, device=device)
+        if name not in SCORES:
+            raise InputError("a zero-cost score must be a known name", name, remedy=did_you_mean(name, NAMES))
+        self.name = name
+        self.kind = f"zero-cost:{name}"
+        self.directions = {name: "maximize"}  # type: ignore[misc]
+
+    def score(self, model: nn.Module, train: Batches, generator: torch.Generator) -> Iterator[Report]:
+        """One report."""
+        size = min(self.recipe.batch_size, len(train.labels))
+        order = [torch.randperm(len(train.labels), generator=generator)[:size] for _ in range(_BATCHES)]
+        batches = [(train.images[chosen.to(self.device)], train.labels[chosen.to(self.device)]) for chosen in order]
+        value = SCORES[self.name](model.train(), batches)
+        if not math.isfinite(value):
+            raise EvaluationFailed(f"{self.name} is {value} for this network")
+        yield Report(1, 1, {self.name: value})
+
+
+class Counted(Evaluator):
+    """The plainest of scores: parameters or multiply–adds at the deployment resolution, more being better."""
+
+    noisy = False
+
+    def __init__(self, name: str) -> None:
+        if name not in COUNTED:
+            raise InputError("a counted score must be a known name", name, remedy=did_you_mean(name, COUNTED))
+        self.name = name
+        self.directions: Mapping[str, Direction] = {name: "maximize"}  # type: ignore[misc]
+
+    def evaluate(self, architecture: Architecture, *, seed: int) -> Iterator[Report]:
+        """One report, whatever the seed."""
+        yield Report(1, 1, {self.name: count_cost(architecture).metrics()[self.name]})
+
+    def describe(self) -> dict[str, Any]:
+        """Its name."""
+        return {"evaluator": f"zero-cost:{self.name}"}

@@ -1,0 +1,112 @@
+"""Scores of untrained networks, from a few batches of images. Of all of them, more is meant to be better.
+
+Each takes a network [N, C, H, W] -> [N, classes] that was just initialised, and batches of images [N, C, H, W] with
+labels [N] on the same device, and returns one number, which may be infinite or NaN where the network allows no score.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+Batch = tuple[Tensor, Tensor]
+Score = Callable[[nn.Module, Sequence[Batch]], float]
+_ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.Hardswish, nn.SiLU, nn.GELU)
+
+
+def grad_norm(model: nn.Module, batches: Sequence[Batch]) -> float:
+    """Sum over weight tensors of the Euclidean norm of the loss's gradient (Abdelfattah et al. 2021)."""
+    return float(sum(gradient.norm().item() for gradient in _gradients(model, batches[0])))
+
+
+def snip(model: nn.Module, batches: Sequence[Batch]) -> float:
+    """Sum over weights of |gradient · weight|: what the loss would lose with each of them (Lee et al. 2019)."""
+    gradients = _gradients(model, batches[0])
+    return sum(
+        (gradient * weight).abs().sum().item() for gradient, weight in zip(gradients, _weights(model), strict=True)
+    )
+
+
+def synflow(model: nn.Module, batches: Sequence[Batch]) -> float:
+    """Natural logarithm of the sum over weights of |∂R/∂w · w| (Tanaka et al. 2020).
+
+    R is the sum of the outputs for an image of ones, with weights replaced by their magnitudes. No labels or images
+    are looked at but for their size. Norms pass on what they get, as in Abdelfattah et al. 2021; in double precision
+    and as a logarithm, because the product over layers overflows otherwise.
+    """
+    linear = copy.deepcopy(model).double().eval()
+    for module in linear.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.forward = _unchanged  # type: ignore[method-assign,assignment]
+    with torch.no_grad():
+        for weight in linear.parameters():
+            weight.abs_()
+    ones = torch.ones_like(batches[0][0][:1], dtype=torch.float64)
+    gradients = torch.autograd.grad(linear(ones).sum(), _weights(linear), allow_unused=True)
+    total = sum(
+        (gradient * weight).sum().item()
+        for gradient, weight in zip(gradients, _weights(linear), strict=True)
+        if gradient is not None
+    )
+    return math.log(total) if total > 0 else -math.inf
+
+
+def naswot(model: nn.Module, batches: Sequence[Batch]) -> float:
+    """Log-determinant of the agreement of activation patterns between images (Mellor et al. 2021).
+
+    A pattern says which units are on, that is, have a positive input; for smooth activations, too. Agreements are
+    summed over all activations whose output is a feature map.
+    """
+    images = batches[0][0]
+    agreement = torch.zeros(len(images), len(images), dtype=torch.float64, device=images.device)
+
+    def count(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        on = (inputs[0].flatten(1) > 0).float()
+        agreement.add_((on @ on.T + (1 - on) @ (1 - on).T).double())
+
+    handles = [m.register_forward_pre_hook(count) for m in model.modules() if isinstance(m, _ACTIVATIONS)]
+    try:
+        with torch.no_grad():
+            model(images)
+    finally:
+        for handle in handles:
+            handle.remove()
+    sign, value = torch.linalg.slogdet(agreement)
+    return float(value) if sign > 0 else -math.inf
+
+
+def zico(model: nn.Module, batches: Sequence[Batch]) -> float:
+    """Sum over layers of log Σ mean|g| / std(g) over batches, g the gradient of a weight (Li et al. 2023).
+
+    Weights whose gradient does not vary are left out. Needs two batches or more.
+    """
+    several = [_gradients(model, batch) for batch in batches]
+    total = 0.0
+    for gradients in zip(*several, strict=True):
+        stacked = torch.stack(gradients)
+        spread = stacked.std(0, unbiased=False)
+        varies = spread > 0
+        layer = (stacked.abs().mean(0)[varies] / spread[varies]).sum().item()
+        if layer > 0:
+            total += math.log(layer)
+    return total
+
+
+def _weights(model: nn.Module) -> list[Tensor]:
+    """Kernels and matrices, without norms and biases."""
+    return [parameter for parameter in model.parameters() if parameter.dim() > 1]
+
+
+def _gradients(model: nn.Module, batch: Batch) -> tuple[Tensor, ...]:
+    """Of the cross-entropy, by each of the weights."""
+    images, labels = batch
+    return torch.autograd.grad(F.cross_entropy(model(images), labels), _weights(model))
+
+
+def _unchanged(x: Tensor) -> Tensor:
+    return x
