@@ -8,7 +8,8 @@ import torch
 
 from evaluators import EvaluationFailed, ProxyTraining, Recipe, load_images, make_image_data
 from evaluators.adapt import proxy_form
-from evaluators.proxy import augment, prepare
+from evaluators.on_images import prepare
+from evaluators.proxy import augment
 from search_space import Architecture, Block, Stage, build_model, load_architecture, references
 from search_space.blocks.conv import Conv
 from search_space.blocks.identity import Identity
@@ -102,7 +103,7 @@ def test_images_sorted_by_class_score_as_well_as_shuffled_ones(digits: ProxyTrai
     order = np.argsort(train.labels, kind="stable")
     by_class = dataclasses.replace(train, images=train.images[order], labels=train.labels[order])
     data = dataclasses.replace(digits.data, splits={**digits.data.splits, "train": by_class})
-    labels = ProxyTraining(data, digits.recipe, device="cpu")._split("train", 3).labels
+    labels = ProxyTraining(data, digits.recipe, device="cpu").split("train", 3).labels
     assert len(labels[: digits.recipe.norm_images].unique()) == 10
     first = np.bincount(labels[: digits.recipe.norm_images].numpy(), minlength=10)
     assert first.min() > 8
@@ -116,7 +117,7 @@ def test_norm_statistics_are_estimated_anew(digits: ProxyTraining) -> None:
     for module in model.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.running_mean.fill_(1e6)  # type: ignore[union-attr]
-    digits._validate(model, digits._split("train", 3))
+    digits._validate(model, digits.split("train", 3))
     means = [m.running_mean.abs().max() for m in model.modules() if isinstance(m, torch.nn.BatchNorm2d)]  # type: ignore[union-attr, operator]
     assert max(means) < 1e3
 
