@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from evaluators.adapt import proxy_form
 from evaluators.base import EvaluationFailed, Evaluator, OutOfMemory, Report, derive_seed
-from evaluators.device import amp_dtype, choose_device
+from evaluators.device import choose_device
 from evaluators.images import ImageData, Pixels, Split
 from evaluators.recipe import Recipe, default_recipe
 from search_space import Architecture, InputError, build_model
@@ -65,7 +65,6 @@ class ImageEvaluator(Evaluator):
             "data": self.data.describe(),
             "recipe": self.recipe.describe(),
             "device": str(self.device),
-            "amp": str(amp_dtype(self.device)),
         }
 
     def evaluate(self, architecture: Architecture, *, seed: int) -> Iterator[Report]:

@@ -29,6 +29,10 @@ class ProxyTraining(ImageEvaluator):
     kind = "proxy"
     directions: ClassVar[Mapping[str, Direction]] = {"accuracy": "maximize", "loss": "minimize"}
 
+    def describe(self) -> dict[str, Any]:
+        """The data, the recipe, the device and its precision."""
+        return {**super().describe(), "amp": str(amp_dtype(self.device))}
+
     def score(self, model: nn.Module, train: Batches, generator: torch.Generator) -> Iterator[Report]:
         """Train and validate; one report an epoch."""
         recipe = self.recipe

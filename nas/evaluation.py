@@ -86,11 +86,11 @@ def fit_space(space: SearchSpace, evaluator: Evaluator) -> SearchSpace:
 
 def provenance(evaluator: Evaluator) -> dict[str, Any]:
     """By what a network was scored, for its architecture file."""
-    described = evaluator.describe()
     if isinstance(evaluator, ProxyTraining):
         return {"data": evaluator.data.name, "proxy_resolution_px": evaluator.recipe.resolution_px}
-    if isinstance(evaluator, ImageEvaluator):
-        return {"evaluator": described["evaluator"], "data": evaluator.data.name}
+    if isinstance(evaluator, ImageEvaluator):  # not by `describe`, which reads all the images
+        return {"evaluator": evaluator.kind, "data": evaluator.data.name}
+    described = evaluator.describe()
     return {name: described[name] for name in ("evaluator", "file") if name in described}
 
 

@@ -22,6 +22,8 @@ _GATES: dict[str, Callable[[], nn.Module]] = {
     "sigmoid": nn.Sigmoid,
     "hard_sigmoid": lambda: nn.Hardsigmoid(inplace=True),
 }
+ACTIVATION_TYPES = tuple(type(make()) for name, make in _ACTIVATIONS.items() if name != "identity")
+"""Their classes."""
 ACTIVATION = OneOf(tuple(_ACTIVATIONS))
 """Rule of every `activation` field. h-swish: Howard et al. 2019 (MobileNetV3), eq. 3; SiLU is "swish"."""
 

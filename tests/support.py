@@ -54,6 +54,16 @@ stages:
 - {type: mbconv, out_channels: 8, stride: 2, kernel_size: {choice: [3, 5]}, expand_ratio: {choice: [1, 2]}}
 head: {type: pooled, conv_channels: 16}
 """
+# Nothing to search: one network.
+NO_CHOICE = """\
+schema_version: 1
+name: fixed
+resolution: 16
+stem: {type: conv, out_channels: 8, stride: 2, kernel_size: 3}
+stages:
+- {type: mbconv, num_layers: 1, out_channels: 8, stride: 2, kernel_size: 3, expand_ratio: 2}
+head: {type: pooled, conv_channels: 16}
+"""
 
 
 def space(text: str = SMALL_SPACE) -> SearchSpace:

@@ -14,9 +14,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from search_space.layers import ACTIVATION_TYPES
+
 Batch = tuple[Tensor, Tensor]
 Score = Callable[[nn.Module, Sequence[Batch]], float]
-_ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.Hardswish, nn.SiLU, nn.GELU)
 
 
 def grad_norm(model: nn.Module, batches: Sequence[Batch]) -> float:
@@ -60,7 +61,7 @@ def naswot(model: nn.Module, batches: Sequence[Batch]) -> float:
     """Log-determinant of the agreement of activation patterns between images (Mellor et al. 2021).
 
     A pattern says which units are on, that is, have a positive input; for smooth activations, too. Agreements are
-    summed over all activations whose output is a feature map.
+    summed over all activation layers, gates left out.
     """
     images = batches[0][0]
     agreement = torch.zeros(len(images), len(images), dtype=torch.float64, device=images.device)
@@ -69,7 +70,7 @@ def naswot(model: nn.Module, batches: Sequence[Batch]) -> float:
         on = (inputs[0].flatten(1) > 0).float()
         agreement.add_((on @ on.T + (1 - on) @ (1 - on).T).double())
 
-    handles = [m.register_forward_pre_hook(count) for m in model.modules() if isinstance(m, _ACTIVATIONS)]
+    handles = [m.register_forward_pre_hook(count) for m in model.modules() if isinstance(m, ACTIVATION_TYPES)]
     try:
         with torch.no_grad():
             model(images)

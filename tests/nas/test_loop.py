@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from optuna.samplers import RandomSampler
-from support import TINY_SPACE, FakeEvaluator, problem, score_of, search_loop, space, trials
+from support import NO_CHOICE, TINY_SPACE, FakeEvaluator, problem, score_of, search_loop, space, trials
 
 from evaluators import EvaluationFailed, Report
 from nas.executors import Event, Executor, Finished, Job
@@ -17,16 +17,6 @@ from nas.loop import SearchLoop, State, look_seed
 from search_space import Architecture, InputError
 from search_space.errors import WorkFailed
 from searchers import SEARCHERS, SpaceSampler, make_sampler
-
-NO_CHOICE = """\
-schema_version: 1
-name: fixed
-resolution: 16
-stem: {type: conv, out_channels: 8, stride: 2, kernel_size: 3}
-stages:
-- {type: mbconv, num_layers: 1, out_channels: 8, stride: 2, kernel_size: 3, expand_ratio: 2}
-head: {type: pooled, conv_channels: 16}
-"""
 
 
 class Interrupted(Exception):
