@@ -15,20 +15,17 @@ from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-import optuna
 from optuna.samplers import BaseSampler
-from optuna.trial import Trial, TrialState, create_trial
 
+from nas.ask_tell import Proposal, make_ask_tell
 from nas.constraints import Constraint, violated
 from nas.executors import Executor, Failed, Finished, Job
 from nas.record import TrialLog, TrialRecord
 from nas.scored import Ranking, Scored
 from nas.target import REWARD, Target
 from search_space import Architecture, InputError
-from search_space.errors import WorkFailed, one_line
 from search_space.space import Params
-from searchers import NothingNew, Problem, Scores, SpaceSampler, distributions
-from searchers.base import TURNED_DOWN
+from searchers import Problem
 
 MAX_REJECTED = 2_000
 """So many proposals in a row may be turned down before the sampler counts as having nothing new to say."""
@@ -67,15 +64,13 @@ class _Pending:
     """A trial between its proposal and its telling."""
 
     number: int
-    """Of the in-memory study, in which proposals that were turned down have numbers, too."""
+    """Of the proposal."""
     architecture: Architecture
     params: Params
     cost: dict[str, float]
     rejected: Counter[str]
     look: int
     told: int
-    trial: Trial | None = None
-    """None for a trial of the record that was not asked for again."""
     record: TrialRecord | None = None
     replayed: bool = False
 
@@ -105,7 +100,7 @@ class SearchLoop:
         self.ranking = Ranking(problem.objectives, constraints)
         self._problem = problem
         self._space = problem.space
-        self._sampler = sampler
+        self._sampler = make_ask_tell(sampler, problem)
         self._executor = executor
         self._log = log
         self._seed = seed
@@ -115,19 +110,11 @@ class SearchLoop:
         self._recorded = deque(recorded)
         self._window = window
         self._on_change = on_change
-        self._distributions = distributions(self._space)
-        directions = [objective.direction for objective in problem.objectives]
-        self._study = optuna.create_study(directions=directions, sampler=sampler)
-        self._start = len(problem.start)
-        for genotype in problem.start:
-            self._study.enqueue_trial(self._space.params(genotype))
-        self._asks = 0
         self._started = 0
         self._rejected: Counter[str] = Counter()
         self._looks: Counter[str] = Counter()  # arch_id -> trials, those under way included
         self._infeasible: set[str] = set()
-        # Our samplers are functions of the history; others may have a state that only asking again brings back.
-        self._ask_again = not isinstance(sampler, SpaceSampler)
+        self._ask_again = not self._sampler.can_take_up
         # Exact sizes are worth counting only where a search could come near them.
         self._size = self._space.size if self._space.num_genotypes <= 1_000_000 else math.inf
         self._pending: deque[_Pending] = deque()
@@ -147,7 +134,7 @@ class SearchLoop:
 
     def ranked(self) -> list[Scored]:
         """All networks that were scored and keep the limits, the best first."""
-        return self.ranking.order(self._scored.values(), self._beliefs())
+        return self.ranking.order(self._scored.values(), self._sampler.believed())
 
     def scored(self) -> list[Scored]:
         """All networks that were scored, those that break a limit among them, in order of their first trial."""
@@ -159,7 +146,7 @@ class SearchLoop:
         while len(self._pending) < self._window and self._started < self.state.budget and not self._exhausted:
             # Then as now, it had nothing new to say until it was told more.
             early = bool(self._recorded) and self._recorded[0].told > self.state.done
-            if self._recorded and not self._ask_again and self._started >= self._start:
+            if self._recorded and not self._ask_again:
                 if early:
                     self._exhausted = True
                     return
@@ -192,47 +179,22 @@ class SearchLoop:
         for _ in range(MAX_REJECTED):
             if time.monotonic() >= deadline:
                 return None
-            trial = self._ask()
-            if trial is None:
+            proposal = self._sampler.ask()
+            if proposal is None:
                 return None
-            architecture = self._space.decode(self._space.genotype(trial.params))
+            architecture = self._space.decode(self._space.genotype(proposal.params))
             kind, cost = self._judge(architecture)
             if not kind:
                 rejected, self._rejected = self._rejected, Counter()
                 look = self._looks[architecture.arch_id]
                 told = self.state.done
-                return _Pending(trial.number, architecture, trial.params, cost, rejected, look, told, trial)
-            self._turn_down(trial, kind, architecture.arch_id, cost)
+                return _Pending(proposal.number, architecture, proposal.params, cost, rejected, look, told)
+            self._turn_down(proposal, kind, architecture.arch_id, cost)
             if len(self._looks) + len(self._infeasible) >= self._size:
                 return None
             if sum(self._rejected.values()) % 50 == 0:
                 self._on_change(self.state)
         return None
-
-    def _ask(self) -> Trial | None:
-        """Ask the sampler; None if it says that it has nothing new."""
-        self._asks += 1
-        try:
-            return self._study.ask(self._distributions)
-        except NothingNew:
-            self._tell_study(self._asks - 1, None)
-            return None
-        except Exception as error:
-            raise self._blame(error) from error
-
-    def _tell_study(self, number: int, values: list[float] | None) -> None:
-        """Tell the sampler the values of a trial, or that it has none."""
-        try:
-            self._study.tell(number, values, state=TrialState.FAIL if values is None else None)
-        except Exception as error:
-            raise self._blame(error) from error
-
-    def _blame(self, error: Exception) -> Exception:
-        """An error in a sampler that is not ours is its user's to know of, in one line."""
-        kind = type(self._sampler)
-        if kind.__module__.partition(".")[0] == "searchers":
-            return error
-        return WorkFailed(one_line(f"the searcher {kind.__name__} failed: {type(error).__name__}: {error}"))
 
     def _judge(self, architecture: Architecture) -> tuple[str, dict[str, float]]:
         """Why a proposal is to be turned down, empty if it is not; and what is known of it."""
@@ -240,8 +202,7 @@ class SearchLoop:
         if self._looks[arch_id] and not self._is_worth_another_look(arch_id):
             return "duplicate", {}
         cost = dict(self._problem.known(architecture))
-        crosses = isinstance(self._sampler, SpaceSampler) and self._sampler.crosses_limits
-        if not crosses and violated(self._known_constraints(), cost):
+        if not self._sampler.crosses_limits and violated(self._known_constraints(), cost):
             self._infeasible.add(arch_id)
             return "infeasible", cost
         return "", cost
@@ -249,12 +210,12 @@ class SearchLoop:
     def _is_worth_another_look(self, arch_id: str) -> bool:
         """Whether a known network is to be evaluated again, with another seed.
 
-        Some of our searchers ask for that on purpose. Optuna's propose what they believe to be good, known or not: of
-        the best networks so far, that is taken for a wish to be sure of them, up to half of all looks.
+        Some searchers ask for that on purpose. Optuna's propose what they believe to be good, known or not: of the best
+        networks so far, that is taken for a wish to be sure of them, up to half of all looks.
         """
         if not self._problem.noisy or arch_id not in self._scored or self._looks[arch_id] > self._scored[arch_id].looks:
             return False
-        if isinstance(self._sampler, SpaceSampler):
+        if self._sampler.looks_again is not None:
             return self._sampler.looks_again
         if 2 * (self.state.counts["again"] + 1) > self.state.done:
             return False
@@ -264,47 +225,37 @@ class SearchLoop:
     def _known_constraints(self) -> list[Constraint]:
         return [constraint for constraint in self._constraints if str(constraint) not in self._problem.learned_limits]
 
-    def _turn_down(self, trial: Trial, kind: str, arch_id: str, cost: dict[str, float]) -> None:
-        """Optuna's samplers learn from what is turned down, or they would propose it for ever; it costs no budget.
+    def _turn_down(self, proposal: Proposal, kind: str, arch_id: str, cost: dict[str, float]) -> None:
+        """What is turned down costs no budget. A sampler that has to be told learns a network's scores if it has any.
 
-        Of a network that was scored they are told its scores. Of one that is not allowed they want a value, too; it is
-        what is known, or the median of what was seen: the limits are what counts.
+        Of one that is not allowed it wants a value, too; it is what is known, or the median of what was seen: the
+        limits are what counts.
         """
         self._rejected[kind] += 1
         self.state.counts[kind] += 1
         known = self._scored.get(arch_id)
-        if isinstance(self._sampler, SpaceSampler) or not self._scored or (kind == "duplicate" and known is None):
-            trial.set_user_attr(TURNED_DOWN, True)
-            self._tell_study(trial.number, None)
+        if not self._sampler.told_of_rejected or not self._scored or (kind == "duplicate" and known is None):
+            self._sampler.reject(proposal.number)
             return
         seen = sorted(self._scored.values(), key=self.ranking.scores)
         metrics = known.metrics if known is not None else {**seen[len(seen) // 2].metrics, **cost}
-        for constraint in self._constraints:
-            trial.set_constraint(str(constraint), constraint.excess(metrics))
-        self._tell_study(trial.number, self._values(metrics))
+        self._sampler.reject(proposal.number, self._values(metrics), self._excess(metrics))
 
     # Replaying.
 
     def _replay(self, record: TrialRecord) -> _Pending:
-        """A trial of the record, as if it had just been proposed. Samplers see proposals turned down as failed."""
+        """A trial of the record, as if it had just been proposed."""
         architecture = self._space.decode(self._space.genotype(record.params))
         if architecture.arch_id != record.arch_id:
             rule = f"trial {self.state.replayed} of the journal must be the network of its params"
             raise InputError(rule, record.arch_id, remedy="restore journal.log and run.yaml from a copy")
-        while self._asks < record.ask:
-            self._study.add_trial(create_trial(state=TrialState.FAIL))
-            self._asks += 1
-        trial = create_trial(state=TrialState.RUNNING, params=dict(record.params), distributions=self._distributions)
-        if not record.failed:
-            for constraint in self._constraints:
-                trial.set_constraint(str(constraint), constraint.excess({**record.metrics, **record.cost}))
-        self._study.add_trial(trial)
-        self._asks += 1
+        excess = {} if record.failed else self._excess({**record.metrics, **record.cost})
+        number = self._sampler.take_up(record.ask, record.params, excess)
         self.state.counts.update(record.rejected)
         self.state.replayed += 1
         look = self._looks[architecture.arch_id]
         return _Pending(
-            self._asks - 1,
+            number,
             architecture,
             record.params,
             dict(record.cost),
@@ -317,12 +268,12 @@ class SearchLoop:
 
     def _stop_asking_again(self, proposal: _Pending | None) -> None:
         """The sampler does not propose again what it did when the record was made: take the rest as it is."""
-        name = type(self._sampler).__name__
+        name = self._sampler.name
         rule = f"{name} does not propose again what it did before; the search goes on from its record all the same"
         warnings.warn(rule, stacklevel=2)
-        self._ask_again, self._start = False, 0
+        self._ask_again = False
         if proposal is not None:
-            self._tell_study(proposal.number, None)
+            self._sampler.reject(proposal.number)
 
     # Evaluating.
 
@@ -362,24 +313,23 @@ class SearchLoop:
         record = pending.record
         assert record is not None
         metrics = {**record.metrics, **record.cost}
-        excess = {} if record.failed else {str(one): one.excess(metrics) for one in self._constraints}
+        values, excess = (None, {}) if record.failed else (self._values(metrics), self._excess(metrics))
         if not pending.replayed and self._log is not None:
-            self._log.append(record, None if record.failed else self._values(metrics), excess)
+            self._log.append(record, values, excess)
         self.state.training_seconds += record.seconds
+        self._sampler.tell(pending.number, values, excess)
         if record.failed:
-            self._tell_study(pending.number, None)
             self.state.counts["failed"] += 1
         else:
-            if pending.trial is not None:
-                for name, value in excess.items():
-                    pending.trial.set_constraint(name, value)
-            self._tell_study(pending.number, self._values(metrics))
             self.state.counts["complete"] += 1
             self._rank(pending.architecture, record)
         self._on_change(self.state)
 
     def _values(self, metrics: Mapping[str, float]) -> list[float]:
         return [metrics[objective.metric] for objective in self._problem.objectives]
+
+    def _excess(self, metrics: Mapping[str, float]) -> dict[str, float]:
+        return {str(constraint): constraint.excess(metrics) for constraint in self._constraints}
 
     def _rank(self, architecture: Architecture, record: TrialRecord) -> None:
         """Take in a scored trial, and see whether it changes what is best."""
@@ -390,17 +340,11 @@ class SearchLoop:
         else:
             self._scored[arch_id] = Scored(architecture, self.state.done - 1, record)
         scored, front = self._scored[arch_id], self.state.front
-        believed = self._beliefs()
+        believed = self._sampler.believed()
         if believed is not None or scored.looks > 1:
             self.state.front = self.ranking.front(self._scored.values(), believed)
         elif self.ranking.keeps_limits(scored):
             self.state.front = self.ranking.front([*front, scored])
-
-    def _beliefs(self) -> Mapping[str, Scores] | None:
-        """What the searcher believes of the scores, if it has better estimates than their means."""
-        if not isinstance(self._sampler, SpaceSampler) or not self._scored:
-            return None
-        return self._sampler.believed(self._study)
 
 
 def look_seed(seed: int, look: int) -> int:

@@ -6,7 +6,8 @@
 The first trains the same networks on digits with one worker and with two, in turn, once each worker has warmed up, and
 prints the ratio. The second runs the loop (evolution on mobilenetv3), with all workers in one process of Ray's: it
 measures the driver and Ray's way of reporting, not the machine; first the executor alone, then proposing and counting,
-too. Run it with nothing else running.
+too: of the whole search, and of what follows its first 1,000 trials, when most layers have been counted. Run it with
+nothing else running.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from evaluators import Direction, Evaluator, ProxyTraining, Report, derive_seed,
 from nas.executors import Failed, Finished, Job, RayExecutor
 from nas.executors.ray import _Slot
 from nas.known import Known
-from nas.loop import SearchLoop
+from nas.loop import SearchLoop, State
 from search_space import Architecture, load_space
 from searchers import Problem, make_sampler
 
@@ -119,6 +120,14 @@ def simulate(arguments: argparse.Namespace) -> None:
         network = space.decode(space.sample(np.random.default_rng(0)))
         while executor.ready < arguments.simulate:
             evaluate(executor, [network])
+        used = Used(arguments)
+        evaluate(executor, [network] * arguments.budget)
+        used.report("executor alone", arguments.budget)
+        marks: dict[int, Used] = {}
+
+        def mark(state: State) -> None:
+            marks.setdefault(state.done, Used(arguments))
+
         loop = SearchLoop(
             problem,
             make_sampler("evolution", problem, 0),
@@ -127,17 +136,26 @@ def simulate(arguments: argparse.Namespace) -> None:
             budget=arguments.budget,
             seed=0,
             window=2 * arguments.simulate,
+            on_change=mark,
         )
-        for name, work in (
-            ("executor", lambda: evaluate(executor, [network] * arguments.budget)),
-            ("whole search", lambda: loop.run()),
-        ):
-            started, spent = time.perf_counter(), time.process_time()
-            work()
-            seconds, spent = time.perf_counter() - started, time.process_time() - spent
-            busy = arguments.budget * arguments.seconds / (seconds * arguments.simulate)
-            own = 1e3 * spent / arguments.budget
-            print(f"{name}: {arguments.simulate} workers busy {busy:.1%}, the driver computes {own:.1f} ms a trial")
+        used = Used(arguments)
+        loop.run()
+        used.report("whole search", arguments.budget)
+        if arguments.budget > 1_000:
+            marks[1_000].report("after 1,000 trials", arguments.budget - 1_000)
+
+
+class Used:
+    """Time since it was made, by the clock and of this process."""
+
+    def __init__(self, arguments: argparse.Namespace) -> None:
+        self._workers, self._trials_per_s = arguments.simulate, arguments.simulate / arguments.seconds
+        self._since, self._spent = time.perf_counter(), time.process_time()
+
+    def report(self, name: str, trials: int) -> None:
+        seconds, spent = time.perf_counter() - self._since, time.process_time() - self._spent
+        busy, each = trials / (seconds * self._trials_per_s), 1e3 * spent / trials
+        print(f"{name}: {self._workers} workers busy {busy:.1%}, the driver computes {each:.1f} ms a trial")
 
 
 if __name__ == "__main__":

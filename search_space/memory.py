@@ -36,6 +36,11 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._weights = {t.untyped_storage()._cdata for t in itertools.chain(module.parameters(), module.buffers())}
         self._kept: list[Any] = []  # storages stay alive, so that their addresses stay distinct
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Nothing is compiled here; to have it skipped, PyTorch would import its compiler, which takes 1.5 s."""
+        return False
+
     def storages(self, values: Any) -> Iterator[int]:
         """Identities of the feature maps in `values`."""
         for value in tree_leaves(values):

@@ -19,8 +19,6 @@ from search_space.space import Genotype
 from searchers.history import History, Observation, Scores
 from searchers.problem import Problem
 
-TURNED_DOWN = "turned down"
-"""User attribute of failed trials that were not evaluated: samplers take no notice of them."""
 _TRIES = 200
 _REMEMBERED = 20_000
 
@@ -59,7 +57,6 @@ class SpaceSampler(BaseSampler):
         self._signs = [objective.sign for objective in problem.objectives]
         self._decoded = functools.lru_cache(maxsize=_REMEMBERED)(problem.space.decode)
         self._history = History()
-        self._by_trial: dict[int, tuple[dict[str, Any], str]] = {}
 
     @abstractmethod
     def propose(self, history: History, pending: AbstractSet[str], rng: np.random.Generator) -> Genotype | None:
@@ -68,12 +65,16 @@ class SpaceSampler(BaseSampler):
         `history` is not to be changed; `pending` has the `arch_id`s under way.
         """
 
-    def believed(self, study: Study) -> dict[str, Scores] | None:
+    def believed(self, history: History, under_way: int) -> dict[str, Scores] | None:
         """`arch_id` -> what the scores of a network that was evaluated are believed to be, on any increasing scale.
 
         None if there is no better estimate than the means of its looks.
         """
         return None
+
+    def proposal(self, number: int, history: History, pending: AbstractSet[str]) -> Genotype | None:
+        """Proposal `number`: what `propose` says with the randomness that is this number's."""
+        return self.propose(history, pending, np.random.default_rng([self.seed, number]))
 
     # What a subclass builds on.
 
@@ -121,8 +122,7 @@ class SpaceSampler(BaseSampler):
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         """Propose, and name the options. Raises `NothingNew`."""
-        rng = np.random.default_rng([self.seed, trial.number])
-        genotype = self.propose(self.history(study), self._networks(study, TrialState.RUNNING), rng)
+        genotype = self.proposal(trial.number, self.history(study), self._networks(study, TrialState.RUNNING))
         if genotype is None:
             raise NothingNew
         return self.space.params(genotype)
@@ -146,19 +146,12 @@ class SpaceSampler(BaseSampler):
         return self._history
 
     def _networks(self, study: Study, state: TrialState) -> set[str]:
-        """The `arch_id`s of the trials in this state that have a network, and were to be evaluated."""
+        """The `arch_id`s of the trials in this state that have a network."""
         return {
-            self._network(trial)
+            self.arch_id(self.space.genotype(trial.params))
             for trial in study.get_trials(deepcopy=False, states=(state,))
-            if len(trial.params) == len(self.space.genes) and TURNED_DOWN not in trial.user_attrs
+            if len(trial.params) == len(self.space.genes)
         }
-
-    def _network(self, trial: FrozenTrial) -> str:
-        """The `arch_id` of a trial's network. Many trials may be under way, and are asked about at every proposal."""
-        found = self._by_trial.get(trial.number)
-        if found is None or found[0] != trial.params:
-            found = self._by_trial[trial.number] = trial.params, self.arch_id(self.space.genotype(trial.params))
-        return found[1]
 
     def _read(self, trial: FrozenTrial) -> Observation:
         genotype = self.space.genotype(trial.params)

@@ -9,8 +9,6 @@ from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
-from optuna.study import Study
-from optuna.trial import TrialState
 from threadpoolctl import ThreadpoolController
 
 from search_space.space import Genotype
@@ -103,16 +101,14 @@ class PredictorGuided(SpaceSampler):
                 return genotype
         return self.random_network(rng, known)
 
-    def believed(self, study: Study) -> dict[str, Scores] | None:
+    def believed(self, history: History, under_way: int) -> dict[str, Scores] | None:
         """Posterior means, on a scale of their own: the mean of a few looks flatters whoever had most luck.
 
         None with several objectives: a front is shown by what was seen of its networks, and must be one by that.
         """
         if len(self.problem.objectives) > 1:
             return None
-        history = self.history(study)
-        running = len(study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)))
-        upto = _renewed(len(history), running)
+        upto = _renewed(len(history), under_way)
         if upto < _LEAST_FITTED or len(history.by_id) < 2:
             return None
         past = history.upto(upto)

@@ -38,7 +38,7 @@ def how_well_ranked(seed: int) -> tuple[float, float]:
     for _ in range(60):
         trial = study.ask(distributions(searched()))
         study.tell(trial, smooth(searched().genotype(trial.params)) + 0.05 * rng.standard_normal())
-    believed = sampler.believed(study)
+    believed = sampler.believed(sampler.history(study), 0)
     assert believed is not None
     found = sampler.history(study).networks
     assert believed.keys() == {network.arch_id for network in found}
