@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from support import TINY_SPACE, problem, space
+from support import TINY_SPACE, problem, propose, space
 
 from search_space import SearchSpace, load_space
 from searchers import Observation, RegularizedEvolution
@@ -53,6 +53,33 @@ def test_it_proposes_nothing_known_while_there_is_anything_new() -> None:
         ]
         child = sampler.propose(History(known), set(), np.random.default_rng(0))
         assert searched.decode(child).arch_id == missing
+
+
+def test_it_makes_sure_of_the_best_once_it_has_settled() -> None:
+    searched = load_space("mobilenetv3")
+    sampler = RegularizedEvolution(problem(searched), 0, population_size=4)
+
+    def proposed(history: History, pending: set[str]) -> bool:
+        best = history.networks[7]
+        child = sampler.propose(history, pending, np.random.default_rng(1))
+        assert child is not None
+        return searched.decode(child).arch_id == best.arch_id
+
+    young = observe(searched, [0.0] * 7 + [5.0] + [0.0] * 4)
+    settled = observe(searched, [0.0] * 7 + [5.0] + [0.0] * 5)
+    assert not proposed(young, set())
+    assert proposed(settled, set())
+    assert not proposed(settled, {settled.networks[7].arch_id})
+    settled.failed = frozenset({settled.networks[7].arch_id})
+    assert not proposed(settled, set())
+
+
+@pytest.mark.parametrize("noisy", [True, False])
+def test_a_third_of_looks_are_further_ones_if_they_differ(noisy: bool) -> None:
+    searched = load_space("mobilenetv3")
+    posed = problem(searched, noisy=noisy)
+    proposed = [one.arch_id for one in propose(RegularizedEvolution(posed, 0, population_size=5), posed, 75)]
+    assert len(proposed) - len(set(proposed)) == (20 if noisy else 0)
 
 
 @pytest.mark.parametrize("space_name", ["mobilenetv3", "mnasnet"])
