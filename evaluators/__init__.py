@@ -4,7 +4,7 @@ from evaluators.base import Direction, EvaluationFailed, Evaluator, OutOfMemory,
 from evaluators.images import ImageData, make_image_data
 from evaluators.on_images import ImageEvaluator
 from evaluators.proxy import ProxyTraining
-from evaluators.recipe import Recipe, default_recipe
+from evaluators.recipe import Recipe, find_recipe, named_recipe
 from evaluators.sources import load_images
 from evaluators.table import TableEntry, TabularEvaluator
 from evaluators.zero_cost import ZeroCost
@@ -22,8 +22,9 @@ __all__ = [
     "TableEntry",
     "TabularEvaluator",
     "ZeroCost",
-    "default_recipe",
     "derive_seed",
+    "find_recipe",
     "load_images",
     "make_image_data",
+    "named_recipe",
 ]

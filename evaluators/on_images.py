@@ -18,7 +18,7 @@ from evaluators.adapt import proxy_form
 from evaluators.base import EvaluationFailed, Evaluator, OutOfMemory, Report, derive_seed
 from evaluators.device import choose_device
 from evaluators.images import ImageData, Pixels, Split
-from evaluators.recipe import Recipe, default_recipe
+from evaluators.recipe import AUTO, Recipe, find_recipe
 from search_space import Architecture, InputError, build_model
 
 
@@ -40,8 +40,8 @@ class ImageEvaluator(Evaluator):
 
     def __init__(self, data: ImageData, recipe: Recipe | None = None, *, device: str = "auto") -> None:
         self.data = data
-        self.recipe = recipe or default_recipe(data)
         self.device = choose_device(device)
+        self.recipe = recipe or find_recipe(AUTO, data, self.device)
         self._batches: dict[tuple[str, int], Batches] = {}
 
     @abstractmethod
@@ -91,6 +91,7 @@ class ImageEvaluator(Evaluator):
                 resolution=self.recipe.resolution_px,
                 final_size=self.recipe.final_size_px,
                 num_classes=self.data.num_classes,
+                width_mult=self.recipe.width_mult,
             )
         except InputError as error:  # its blocks only divided the image, and here they need not
             raise EvaluationFailed(f"nothing is left to train at {self.recipe.resolution_px} px: {error}") from None

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.optim.swa_utils import update_bn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
 
 from evaluators.base import Direction, EvaluationFailed, Report
 from evaluators.device import amp_dtype, autocast
@@ -38,9 +38,10 @@ class ProxyTraining(ImageEvaluator):
         recipe = self.recipe
         batch = min(recipe.batch_size, len(train.labels))
         steps = max(1, len(train.labels) // batch)
-        optimizer = torch.optim.AdamW(
-            _decayed(model, recipe.weight_decay), lr=recipe.learning_rate, fused=self.device.type in ("cpu", "cuda")
-        )
+        optimizer = make_optimizer(model, recipe, fused=self.device.type in ("cpu", "cuda"))
+        average = None
+        if recipe.ema_decay:
+            average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema_decay))  # type: ignore[no-untyped-call]
         schedule = torch.optim.lr_scheduler.OneCycleLR(
             optimizer, max_lr=recipe.learning_rate, total_steps=steps * recipe.epochs + 1, pct_start=0.3
         )
@@ -59,13 +60,17 @@ class ProxyTraining(ImageEvaluator):
                 scaler.step(optimizer)
                 scaler.update()
                 schedule.step()
+                if average is not None:
+                    average.update_parameters(model)
                 total += loss.detach()
             train_loss = total.item() / steps
             if not math.isfinite(train_loss):
                 raise EvaluationFailed(f"training diverged: the loss is {train_loss} in epoch {epoch}")
             if epoch < recipe.epochs:
                 yield Report(epoch, recipe.epochs, {"train_loss": train_loss})
-        yield Report(recipe.epochs, recipe.epochs, {**self._validate(model, train), "train_loss": train_loss})
+        yield Report(
+            recipe.epochs, recipe.epochs, {**self._validate(average or model, train), "train_loss": train_loss}
+        )
 
     @torch.no_grad()
     def _validate(self, model: nn.Module, train: Batches) -> dict[str, float]:
@@ -79,6 +84,14 @@ class ProxyTraining(ImageEvaluator):
         if not math.isfinite(loss):
             raise EvaluationFailed(f"the validation loss is {loss}")
         return {"accuracy": (logits.argmax(1) == val.labels).sum().item() / len(val.labels), "loss": loss}
+
+
+def make_optimizer(model: nn.Module, recipe: Recipe, *, fused: bool) -> torch.optim.Optimizer:
+    """The optimizer of a recipe."""
+    groups = _decayed(model, recipe.weight_decay)
+    if recipe.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=recipe.learning_rate, momentum=0.9, nesterov=True, fused=fused)
+    return torch.optim.AdamW(groups, lr=recipe.learning_rate, fused=fused)
 
 
 def _decayed(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
 
 from evaluators.images import ImageData
 from search_space import InputError
-from search_space.rules import Integer, Number, Rule
+from search_space.documents import read_document
+from search_space.errors import did_you_mean
+from search_space.rules import Integer, Number, OneOf, Rule
+
+OPTIMIZERS = ("adamw", "sgd")
 
 _RULES: dict[str, Rule] = {
     "resolution_px": Integer(1, 4_096),
@@ -16,12 +23,15 @@ _RULES: dict[str, Rule] = {
     "max_train_images": Integer(1, 1_000_000_000),
     "max_val_images": Integer(1, 1_000_000_000),
     "batch_size": Integer(2, 65_536),
+    "optimizer": OneOf(OPTIMIZERS),
     "learning_rate": Number(0, 1e30),
     "weight_decay": Number(0, 1e6),
     "label_smoothing": Number(0, 1, below=True),
     "shift_share": Number(0, 0.5),
     "final_size_px": Integer(1, 4_096),
     "norm_images": Integer(2, 1_000_000),
+    "width_mult": Number(0.05, 4),
+    "ema_decay": Number(0, 1, below=True),
 }
 
 
@@ -35,8 +45,10 @@ class Recipe:
     max_train_images: int
     max_val_images: int
     batch_size: int = 32
+    optimizer: str = "adamw"
+    """`adamw`, or `sgd` with Nesterov's momentum of 0.9 (for which a learning rate of 0.1 is usual)."""
     learning_rate: float = 3e-3
-    """Peak of a one-cycle schedule of AdamW."""
+    """Peak of a one-cycle schedule."""
     weight_decay: float = 0.05
     label_smoothing: float = 0.1
     flip: bool = False
@@ -47,6 +59,10 @@ class Recipe:
     """The last feature map is at least this high and wide: strides are dropped until it is."""
     norm_images: int = 256
     """Training images on which batch-norm statistics are estimated anew before validation."""
+    width_mult: float = 1.0
+    """All channels but the head's are multiplied by this, and rounded to 8."""
+    ema_decay: float = 0.0
+    """Validate an exponential moving average of the weights, by this decay a step (0: the last weights)."""
 
     def __post_init__(self) -> None:
         for name, rule in _RULES.items():
@@ -59,17 +75,69 @@ class Recipe:
         return dataclasses.asdict(self)
 
 
-def default_recipe(data: ImageData) -> Recipe:
-    """The recipe for a data set: small images are trained at 16 px, all others at 32 px.
+class _Extent(NamedTuple):
+    """How much a network is shown: up to so many images, so often that it sees `shown` altogether, within limits."""
+
+    images: int
+    shown: int
+    most_epochs: int
+
+
+# For images of up to 16 px, trained at 16 px; and for all others, trained at 32 px. 2.5 million images are what
+# networks of this kind are trained on in full (50 epochs of CIFAR-10): standard is a hundredth, thorough a 26th.
+_SMALL = {
+    "quick": _Extent(768, 1_536, 4),
+    "standard": _Extent(2_000, 4_000, 10),
+    "thorough": _Extent(4_000, 16_000, 40),
+}
+_LARGE = {
+    "quick": _Extent(5_000, 10_000, 4),
+    "standard": _Extent(12_000, 24_000, 10),
+    "thorough": _Extent(24_000, 96_000, 40),
+}
+FIDELITIES = tuple(_LARGE)
+AUTO = "auto"
+"""`standard` on a GPU, `quick` on the CPU."""
+
+
+def named_recipe(fidelity: str, data: ImageData) -> Recipe:
+    """`quick`, `standard` or `thorough` for a data set: small images are trained at 16 px, all others at 32 px.
 
     Images are mirrored where that keeps their class, but not shifted: a network that sees each image twice learns
     more slowly from shifted ones (digits, 2 epochs, eight networks: 82 to 93 % without, 46 to 76 % with shifts).
     """
     small = data.size <= 16
+    extent = (_SMALL if small else _LARGE)[fidelity]
+    images = min(extent.images, len(data.splits["train"]))
     return Recipe(
         resolution_px=16 if small else 32,
-        epochs=2,
-        max_train_images=768 if small else 5_000,
+        epochs=min(extent.most_epochs, max(2, extent.shown // images)),
+        max_train_images=extent.images,
         max_val_images=2_000,
         flip=data.mirrored,
     )
+
+
+def find_recipe(text: str, data: ImageData, device: torch.device) -> Recipe:
+    """The recipe that `--proxy` names: `auto`, a fidelity's name, or a YAML or JSON file with fields of `Recipe`.
+
+    Fields that a file leaves out are those of its `base`, a fidelity, by default `standard`. Raises `InputError`.
+    """
+    if text == AUTO:
+        return named_recipe("quick" if device.type == "cpu" else "standard", data)
+    if text in FIDELITIES:
+        return named_recipe(text, data)
+    if not is_file(text):
+        remedy = did_you_mean(text, (AUTO, *FIDELITIES))
+        raise InputError("--proxy must be a fidelity, or a recipe's .yaml or .json file", text, remedy=remedy)
+    document = read_document(text)
+    fields = [field.name for field in dataclasses.fields(Recipe)]
+    plain = dict(document.mapping((), dict.fromkeys(("base", *fields), False)))
+    with document.at(()):
+        base = OneOf(FIDELITIES).check("base", plain.pop("base", "standard"))
+        return dataclasses.replace(named_recipe(base, data), **plain)
+
+
+def is_file(text: str) -> bool:
+    """Whether `--proxy` names a file, by its suffix."""
+    return Path(text).suffix.lower() in (".yaml", ".yml", ".json")

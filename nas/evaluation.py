@@ -6,7 +6,10 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from evaluators import Evaluator, ImageData, ImageEvaluator, ProxyTraining, Recipe, load_images
+import torch
+
+from evaluators import Evaluator, ImageData, ImageEvaluator, ProxyTraining, Recipe, find_recipe, load_images
+from evaluators.device import choose_device
 from evaluators.table import TabularEvaluator
 from evaluators.zero_cost import COUNTED, NAMES, Counted, ZeroCost
 from nas.settings import Settings
@@ -32,13 +35,16 @@ def make_evaluator(settings: Settings, recorded: Mapping[str, Any] | None = None
     raise InputError("--evaluator must be proxy, zero-cost:NAME or table:FILE", settings.evaluator, remedy=remedy)
 
 
-def _images(settings: Settings, recorded: Mapping[str, Any] | None) -> tuple[ImageData, Recipe | None]:
+def _images(settings: Settings, recorded: Mapping[str, Any] | None) -> tuple[ImageData, Recipe]:
     data = load_images(settings.data, root=settings.data_root)
     try:
-        recipe = Recipe(**recorded["recipe"]) if recorded is not None else None
+        if recorded is not None:
+            return data, Recipe(**recorded["recipe"])
     except (TypeError, KeyError) as error:
         raise InputError(f"the recorded recipe cannot be read: {error}", remedy="start a new run") from None
-    return data, recipe
+    # The device of the workers, which need not be that of this process.
+    device = torch.device("cuda") if settings.gpus_per_trial else choose_device(_device_here(settings))
+    return data, find_recipe(settings.proxy, data, device)
 
 
 def _device_here(settings: Settings) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import searchers
-from evaluators import sources
+from evaluators import recipe, sources
 from nas.constraints import Constraint, parse_constraint
 from nas.executors import EXECUTORS, ExecutorOptions
 from nas.objective import parse_names
@@ -23,7 +23,7 @@ DEFAULT_FINALISTS = 5
 # Runs from earlier versions do not have them.
 _ADDED_LATER = (
     *("latency", "interpolate", "target", "target_weight", "finalists"),
-    *("evaluator", "gpus_per_trial", "ray_address", "trial_timeout_s", "retries"),
+    *("evaluator", "gpus_per_trial", "ray_address", "trial_timeout_s", "retries", "proxy"),
 )
 _NUMBERS = {
     "budget": Integer(1, 10_000_000),
@@ -33,7 +33,7 @@ _NUMBERS = {
     "retries": Integer(0, 100),
 }
 _TEXTS = (
-    *("searcher", "objective", "evaluator", "data", "data_root", "device"),
+    *("searcher", "objective", "evaluator", "proxy", "data", "data_root", "device"),
     *("executor", "ray_address", "latency", "target"),
 )
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
@@ -57,6 +57,9 @@ class Settings:
     """Evaluations at once; 0 means one for each processor on the CPU, one on a GPU."""
     evaluator: str = "proxy"
     """`proxy`, `zero-cost:NAME`, or a benchmark's table as `table:FILE` or `noisy-table:FILE`."""
+    proxy: str = recipe.AUTO
+    """Fidelity of training, and of the images that zero-cost scores see: `auto`, `quick`, `standard`, `thorough`, or a
+    recipe's file."""
     gpus_per_trial: float = 0.0
     """Ray only: the share of a GPU for each worker."""
     ray_address: str = ""
@@ -88,6 +91,8 @@ class Settings:
                 raise InputError("a constraint must be text", constraint, remedy='write it as "macs<=200M"')
         searchers.check_name(self.searcher)
         kind, _, name = self.evaluator.partition(":")
+        if kind in ("table", "noisy-table") and self.proxy != recipe.AUTO:
+            raise InputError("--proxy is for evaluators that see images", self.evaluator, remedy="leave it out")
         objective = self.objective or (name if kind == "zero-cost" and name else "accuracy")
         object.__setattr__(self, "objective", ",".join(parse_names(objective)))
         object.__setattr__(self, "gpus_per_trial", Number(0, 64).check("--gpus-per-trial", self.gpus_per_trial))

@@ -60,6 +60,9 @@ def search(
             "table:FILE, noisy-table:FILE: NAS-Bench-Macro."
         ),
     ] = "proxy",
+    proxy: Annotated[
+        str, typer.Option(help="How thoroughly networks are trained: quick, standard, thorough or a recipe's .yaml.")
+    ] = "auto",
     resolution: Annotated[
         str, typer.Option(help="In px, separated by commas, instead of the space's own.", show_default=False)
     ] = "",
@@ -119,6 +122,7 @@ def search(
             executor=executor,
             device=device,
             evaluator=evaluator,
+            proxy=proxy,
             gpus_per_trial=gpus_per_trial,
             ray_address=ray_address,
             trial_timeout_s=parse_duration(trial_timeout, "--trial-timeout") if trial_timeout else None,

@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from evaluators import ImageData, ProxyTraining, find_recipe, load_images, make_image_data, named_recipe
+from evaluators.adapt import proxy_form
+from search_space import InputError, load_architecture
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def digits() -> ImageData:
+    return load_images("digits")
+
+
+def colour(images: int) -> ImageData:
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (images, 32, 32, 3), dtype=np.uint8)
+    return make_image_data("made up", {"train": (pixels, np.arange(images) % 4)})
+
+
+@pytest.mark.parametrize("images", [20, 3_000, 20_000])
+def test_fidelities_are_in_order_of_their_cost(images: int) -> None:
+    data = colour(images)
+    seen = []
+    for fidelity in ("quick", "standard", "thorough"):
+        recipe = named_recipe(fidelity, data)
+        seen.append(recipe.epochs * min(recipe.max_train_images, len(data.splits["train"])))
+    assert seen[0] < seen[1] < seen[2]
+    assert seen[2] <= 100_000
+
+
+def test_the_automatic_one_depends_on_data_and_device(digits: ImageData) -> None:
+    assert find_recipe("auto", digits, CPU) == named_recipe("quick", digits)
+    assert find_recipe("auto", digits, torch.device("cuda")) == named_recipe("standard", digits)
+    assert named_recipe("quick", digits).resolution_px == 16
+    assert named_recipe("quick", colour(20)).resolution_px == 32
+    assert ProxyTraining(digits, device="cpu").recipe == named_recipe("quick", digits)
+
+
+def test_a_file_changes_what_it_names(digits: ImageData, tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("base: quick\nepochs: 7\noptimizer: sgd\nlearning_rate: 1e-1\n")
+    recipe = find_recipe(str(file), digits, CPU)
+    assert (recipe.epochs, recipe.optimizer, recipe.learning_rate) == (7, "sgd", 0.1)
+    assert recipe.max_train_images == named_recipe("quick", digits).max_train_images
+    (tmp_path / "plain.json").write_text('{"epochs": 3}')
+    assert find_recipe(str(tmp_path / "plain.json"), digits, CPU).max_train_images == 2_000  # standard
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("epoch: 3", "the file has no field of this name, got 'epoch' (FILE:1, epoch)"),
+        ("epochs: 0", "epochs must be 1 to 100000, got 0 (FILE:1, epochs); use a whole number from 1 to 100000"),
+        ("\noptimizer: adam", "optimizer must be one of its known names, got 'adam' (FILE:2, optimizer)"),
+        ("base: slow", "base must be one of its known names, got 'slow' (FILE:1, base)"),
+        ("ema_decay: 1", "ema_decay must be 0 to below 1, got 1 (FILE:1, ema_decay)"),
+        ("flip: 1", "flip must be true or false, got 1 (FILE:1, flip)"),
+        ("- epochs", "the file must be a mapping of names to values, got ['epochs'] (FILE:1)"),
+        ("", "the file is empty (FILE)"),
+    ],
+)
+def test_a_wrong_file_is_refused(digits: ImageData, tmp_path: Path, text: str, said: str) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(text)
+    with pytest.raises(InputError) as caught:
+        find_recipe(str(file), digits, CPU)
+    assert str(caught.value).replace(str(file), "FILE").startswith(said)
+
+
+@pytest.mark.parametrize("text", ["quik", "", "mine.txt"])
+def test_an_unknown_name_is_refused(digits: ImageData, text: str) -> None:
+    with pytest.raises(InputError, match="--proxy must be a fidelity, or a recipe's"):
+        find_recipe(text, digits, CPU)
+    with pytest.raises(InputError, match="No such file"):
+        find_recipe("missing.yaml", digits, CPU)
+
+
+def test_a_narrower_form_keeps_its_depth() -> None:
+    network = load_architecture("mobilenetv3-small")
+    form = proxy_form(network, resolution=32, final_size=2, num_classes=10, width_mult=0.5)
+    plain = proxy_form(network, resolution=32, final_size=2, num_classes=10)
+    assert [block.kind for block in form.blocks] == [block.kind for block in plain.blocks]
+    assert [(a.out_channels, b.out_channels) for a, b in zip(form.blocks, plain.blocks, strict=True)][:4] == [
+        (8, 16),
+        (16, 24),
+        (16, 24),
+        (24, 40),
+    ]
+
+
+@pytest.mark.parametrize("text", ["optimizer: sgd\nlearning_rate: 0.1", "ema_decay: 0.9", "width_mult: 0.5"])
+def test_what_a_recipe_says_is_done(digits: ImageData, tmp_path: Path, text: str) -> None:
+    file, network = tmp_path / "mine.yaml", load_architecture("mobilenetv3-small")
+    scores = []
+    for recipe in ("base: quick", f"base: quick\n{text}"):
+        file.write_text(recipe)
+        evaluator = ProxyTraining(digits, find_recipe(str(file), digits, CPU), device="cpu")
+        scores.append(dict(list(evaluator.evaluate(network, seed=0))[-1].metrics))
+    assert scores[0]["loss"] != scores[1]["loss"]
+    assert scores[1]["accuracy"] > 0.2
