@@ -5,6 +5,7 @@ from evaluators.images import ImageData, make_image_data
 from evaluators.on_images import ImageEvaluator
 from evaluators.proxy import ProxyTraining
 from evaluators.recipe import Recipe, find_recipe, named_recipe
+from evaluators.several import Several
 from evaluators.sources import load_images
 from evaluators.table import TableEntry, TabularEvaluator
 from evaluators.zero_cost import ZeroCost
@@ -19,6 +20,7 @@ __all__ = [
     "ProxyTraining",
     "Recipe",
     "Report",
+    "Several",
     "TableEntry",
     "TabularEvaluator",
     "ZeroCost",

@@ -27,6 +27,8 @@ class ProxyTraining(ImageEvaluator):
     """
 
     kind = "proxy"
+    ranks_by = "loss"
+    """The metric that orders networks most like long training does, for searches that name no objective."""
     directions: ClassVar[Mapping[str, Direction]] = {"accuracy": "maximize", "loss": "minimize"}
 
     def describe(self) -> dict[str, Any]:

@@ -11,14 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from nas.api import resume, search
+    from nas.auditing import AuditResult, audit
     from nas.benchmark import BenchResult, bench
     from nas.result import SearchResult
     from search_space import InputError, build_model, load_architecture, load_space
 
 __all__ = [
+    "AuditResult",
     "BenchResult",
     "InputError",
     "SearchResult",
+    "audit",
     "bench",
     "build_model",
     "load_architecture",
@@ -34,6 +37,10 @@ def __getattr__(name: str) -> Any:
         from nas import api
 
         return getattr(api, name)
+    if name in ("AuditResult", "audit"):
+        from nas import auditing
+
+        return getattr(auditing, name)
     if name in ("BenchResult", "bench"):
         from nas import benchmark
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import filelock
 
+from nas.folder_lock import lock_folder
 from nas.settings import Settings
 from search_space import Architecture, InputError, SearchSpace, dump_architecture
 from search_space.architecture_file import top_level
@@ -39,7 +40,7 @@ class RunFolder:
         self.summary_file = path / "summary.json"
         self.latency_file = path / "latency.json"
         self.worker_log = path / "workers.log"
-        self._lock = filelock.FileLock(path / ".lock", timeout=0)
+        self._lock: filelock.BaseFileLock | None = None
 
     @classmethod
     def create(
@@ -91,21 +92,12 @@ class RunFolder:
 
     def lock(self) -> None:
         """Take the folder for this process; raises `InputError` if another has it. Ends with the process at latest."""
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            self._lock.acquire()
-        except filelock.Timeout:
-            remedy = "wait for it to end, or stop it"
-            raise InputError("another process is working on this run", str(self.path), remedy=remedy) from None
-        except (OSError, ValueError) as error:  # ValueError: a NUL byte in the name
-            remedy = "choose a place that can be written"
-            raise InputError(
-                f"cannot use the folder: {getattr(error, 'strerror', error)}", str(self.path), remedy=remedy
-            ) from None
+        self._lock = lock_folder(self.path, "run")
 
     def unlock(self) -> None:
         """Give the folder back."""
-        self._lock.release()
+        if self._lock is not None:
+            self._lock.release()
 
     def read(self) -> tuple[Settings, SearchSpace, dict[str, Any]]:
         """Settings, space and the rest of `run.yaml`; raises `InputError`."""

@@ -10,10 +10,10 @@ from search_space import InputError
 RUNS = Path("runs")
 
 
-def default_path(space: str) -> Path:
-    """`runs/SPACE-DATE-TIME`, with a number behind it if that is taken."""
+def default_path(space: str, folder: Path = RUNS) -> Path:
+    """`runs/SPACE-DATE-TIME`, or the same in another folder, with a number behind it if that is taken."""
     stem = f"{Path(space).stem}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
-    candidates = [RUNS / stem, *(RUNS / f"{stem}-{number}" for number in range(2, 1000))]
+    candidates = [folder / stem, *(folder / f"{stem}-{number}" for number in range(2, 1000))]
     return next(path for path in candidates if not path.exists())
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from evaluators import Evaluator, ProxyTraining, Recipe, Report, TabularEvaluator, ZeroCost, load_images
+from evaluators import Evaluator, ProxyTraining, Recipe, Report, Several, TabularEvaluator, ZeroCost, load_images
 from evaluators.zero_cost import COUNTED, SCORES, Counted
 from search_space import Architecture, load_space
 
@@ -47,6 +47,7 @@ EVALUATORS = {
     "table": make_table,
     "noisy-table": functools.partial(make_table, noisy=True),
     **{f"zero-cost:{name}": functools.partial(make_zero_cost, name) for name in SCORES},
+    "several": lambda: Several({"naswot": make_zero_cost("naswot"), "proxy": make_proxy(), "macs": Counted("macs")}),
     **{f"zero-cost:{name}": functools.partial(Counted, name) for name in COUNTED},
 }
 
