@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import searchers
-from evaluators import recipe, sources
+from evaluators import ProxyTraining, recipe, sources
 from nas.constraints import Constraint, parse_constraint
 from nas.executors import EXECUTORS, ExecutorOptions
 from nas.objective import parse_names
@@ -47,7 +47,8 @@ class Settings:
     seed: int = 0
     searcher: str = searchers.DEFAULT
     objective: str = ""
-    """Metrics separated by commas; empty means a zero-cost score's own, or else accuracy."""
+    """Metrics separated by commas; empty means what ranks best: a zero-cost score's own, the validation loss of proxy
+    training, else accuracy."""
     constraints: tuple[str, ...] = ()
     data: str = sources.DEFAULT
     data_root: str = "data"
@@ -90,11 +91,10 @@ class Settings:
             if not isinstance(constraint, str):
                 raise InputError("a constraint must be text", constraint, remedy='write it as "macs<=200M"')
         searchers.check_name(self.searcher)
-        kind, _, name = self.evaluator.partition(":")
+        kind, _, _ = self.evaluator.partition(":")
         if kind in ("table", "noisy-table") and self.proxy != recipe.AUTO:
             raise InputError("--proxy is for evaluators that see images", self.evaluator, remedy="leave it out")
-        objective = self.objective or (name if kind == "zero-cost" and name else "accuracy")
-        object.__setattr__(self, "objective", ",".join(parse_names(objective)))
+        object.__setattr__(self, "objective", ",".join(parse_names(self.objective or self._default_objective())))
         object.__setattr__(self, "gpus_per_trial", Number(0, 64).check("--gpus-per-trial", self.gpus_per_trial))
         if self.trial_timeout_s is not None:
             seconds: float = Number(0, 1e9).check("--trial-timeout", self.trial_timeout_s)
@@ -126,6 +126,13 @@ class Settings:
             object.__setattr__(self, "target", str(target))
         # The canonical spelling, so that equal requests are equal.
         object.__setattr__(self, "constraints", tuple(str(constraint) for constraint in self.parsed_constraints()))
+
+    def _default_objective(self) -> str:
+        kind, _, name = self.evaluator.partition(":")
+        if kind == "zero-cost" and name:
+            return name
+        # A reward is a share of what is gained, and less loss is not a gain of that kind.
+        return ProxyTraining.ranks_by if kind == "proxy" and not self.target else "accuracy"
 
     def parsed_constraints(self) -> list[Constraint]:
         """The constraints as values."""

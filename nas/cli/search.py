@@ -42,7 +42,7 @@ def search(
         str,
         typer.Option(
             help="accuracy or loss, on validation images; several as accuracy,macs: a Pareto front. "
-            "[default: accuracy, or the zero-cost score]",
+            "[default: loss, with --target or a table accuracy, or the zero-cost score]",
             show_default=False,
         ),
     ] = "",
