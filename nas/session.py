@@ -202,7 +202,7 @@ class _Session:
         trainer = None
         if final is not None:
             trainer = Trainer(
-                lambda: self._final_executor(final),
+                lambda most: self._final_executor(final, most),
                 tuple(final.evaluator.directions),
                 self._finals,
                 run_seed=settings.seed,
@@ -219,11 +219,12 @@ class _Session:
         self._not_timed = self._not_timed or outcome.not_timed
         return outcome
 
-    def _final_executor(self, final: FinalFidelity) -> Executor:
+    def _final_executor(self, final: FinalFidelity, most: int) -> Executor:
         settings = self._request.settings
         options = settings.executor_options()
         # The limit was meant for the search's evaluations.
-        options = replace(options, trial_timeout_s=options.trial_timeout_s * final.costs)
+        timeout_s = options.trial_timeout_s * final.costs
+        options = replace(options, workers=min(options.workers, most), trial_timeout_s=timeout_s)
         return make_executor(settings.executor, final.evaluator, options, self._folder.worker_log)
 
     # Results.

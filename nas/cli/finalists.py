@@ -28,7 +28,8 @@ def final_line(result: SearchResult) -> str:
     winner = result.finalists[0].trained
     assert winner is not None
     scores = "  ".join(f"{name.replace('_', ' ')} {_spread(metrics, name)}" for name in names if name != "test_loss")
-    return f"{scores}  ({result.final_proxy}, {len(winner.trainings)} trainings)"
+    count = len(winner.trainings)
+    return f"{scores}  ({result.final_proxy}, {count} training{'s' if count > 1 else ''})"
 
 
 def print_finalists(result: SearchResult) -> None:
@@ -42,8 +43,13 @@ def print_finalists(result: SearchResult) -> None:
     for row in rows:
         listing.add_row(*(row.get(name, "") for name in columns))
     done = []
+    spread = (
+        " ± standard deviation"
+        if any(name.endswith(_STD) for one in result.finalists for name in one.metrics())
+        else ""
+    )
     if any(finalist.trained is not None for finalist in result.finalists):
-        done.append(f"trained again: {result.final_proxy} (mean ± standard deviation)")
+        done.append(f"trained again: {result.final_proxy} (mean{spread})")
     if any(finalist.times is not None for finalist in result.finalists):
         done.append("timed end to end (measured: 10th percentile)")
     print_rich(f"\nfinalists, {'; '.join(done)}", listing)

@@ -70,12 +70,12 @@ class Trained:
 class Trainer:
     """Trains networks with seeds 0 to `seeds` - 1, whatever of it is not in the log yet.
 
-    `make_executor` starts the workers, only if there is something to do; `names` are the metrics that count.
+    `make_executor` starts up to so many workers, if there is something to do; `names` are the metrics that count.
     """
 
     def __init__(
         self,
-        make_executor: Callable[[], Executor],
+        make_executor: Callable[[int], Executor],
         names: Sequence[str],
         log: FinalsLog,
         *,
@@ -109,7 +109,7 @@ class Trainer:
         waiting = deque(enumerate(missing))
         self._refuse_late(done, total)
         self._on_train(done, total)
-        executor = self._make_executor()
+        executor = self._make_executor(len(missing))
         try:
             while waiting or running:
                 while waiting and running < executor.workers and time.monotonic() < self._deadline:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
-import os
 import random
 import signal
 import subprocess
@@ -15,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import warm
 import yaml
 from support import SMALL_SPACE, nas, trials
 
@@ -83,21 +80,6 @@ def test_resumed_equals_unbroken(
 
 
 # Many kills, of processes that are forked from one which has loaded PyTorch already.
-
-
-@pytest.fixture
-def forked(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
-    """Starts a process that searches, or goes on; `multiprocessing` keeps the one that it is forked from."""
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), str(Path(__file__).parents[1])]))
-    server = multiprocessing.get_context("forkserver")
-    server.set_forkserver_preload(["warm"])
-
-    def begin(*arguments: Any) -> Any:
-        process = server.Process(target=warm.go_on, args=arguments)
-        process.start()
-        return process
-
-    return begin
 
 
 def check_files(run: Path) -> None:
