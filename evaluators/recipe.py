@@ -123,8 +123,21 @@ def named_recipe(fidelity: str, data: ImageData) -> Recipe:
     )
 
 
-def find_recipe(text: str, data: ImageData, device: torch.device) -> Recipe:
-    """The recipe that `--proxy` names: `auto`, a fidelity's name, or a YAML or JSON file with fields of `Recipe`.
+def training_cost(recipe: Recipe, data: ImageData) -> float:
+    """What training a network by a recipe costs, up to a factor of the network's own: images shown · px² · width²."""
+    shown = recipe.epochs * min(recipe.max_train_images, len(data.splits["train"]))
+    return shown * (recipe.resolution_px * recipe.width_mult) ** 2
+
+
+def next_fidelity(recipe: Recipe, data: ImageData) -> str | None:
+    """The cheapest fidelity that costs more than `recipe`; None if none does."""
+    cost = training_cost(recipe, data)
+    return next((name for name in FIDELITIES if training_cost(named_recipe(name, data), data) > cost), None)
+
+
+def find_recipe(text: str, data: ImageData, device: torch.device, *, option: str = "--proxy") -> Recipe:
+    """The recipe that `--proxy` (or another `option`) names: `auto`, a fidelity's name, or a YAML or JSON file with
+    fields of `Recipe`.
 
     Fields that a file leaves out are those of its `base`, a fidelity, by default `standard`. Raises `InputError`.
     """
@@ -134,7 +147,7 @@ def find_recipe(text: str, data: ImageData, device: torch.device) -> Recipe:
         return named_recipe(text, data)
     if not is_file(text):
         remedy = did_you_mean(text, (AUTO, *FIDELITIES))
-        raise InputError("--proxy must be a fidelity, or a recipe's .yaml or .json file", text, remedy=remedy)
+        raise InputError(f"{option} must be a fidelity, or a recipe's .yaml or .json file", text, remedy=remedy)
     document = read_document(text)
     fields = [field.name for field in dataclasses.fields(Recipe)]
     plain = dict(document.mapping((), dict.fromkeys(("base", *fields), False)))
