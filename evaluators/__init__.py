@@ -1,7 +1,7 @@
 """How good a network is: proxy training, scores without training, data sets, tables of networks others have trained."""
 
 from evaluators.base import Direction, EvaluationFailed, Evaluator, OutOfMemory, Report, derive_seed
-from evaluators.images import ImageData, make_image_data
+from evaluators.images import ImageData, ImageSource, make_image_data
 from evaluators.on_images import ImageEvaluator
 from evaluators.proxy import ProxyTraining
 from evaluators.recipe import Recipe, find_recipe, named_recipe
@@ -16,6 +16,7 @@ __all__ = [
     "Evaluator",
     "ImageData",
     "ImageEvaluator",
+    "ImageSource",
     "OutOfMemory",
     "ProxyTraining",
     "Recipe",

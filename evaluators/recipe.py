@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from evaluators.images import ImageData
+from evaluators.images import ImageSource
 from search_space import InputError
 from search_space.documents import read_document
 from search_space.errors import did_you_mean
@@ -100,7 +100,7 @@ AUTO = "auto"
 """`standard` on a GPU, `quick` on the CPU."""
 
 
-def named_recipe(fidelity: str, data: ImageData) -> Recipe:
+def named_recipe(fidelity: str, data: ImageSource) -> Recipe:
     """`quick`, `standard` or `thorough` for a data set: small images are trained at 16 px, all others at 32 px.
 
     Images are mirrored where that keeps their class, but not shifted: a network that sees each image twice learns
@@ -118,7 +118,7 @@ def named_recipe(fidelity: str, data: ImageData) -> Recipe:
     )
 
 
-def find_recipe(text: str, data: ImageData, device: torch.device) -> Recipe:
+def find_recipe(text: str, data: ImageSource, device: torch.device) -> Recipe:
     """The recipe that `--proxy` names: `auto`, a fidelity's name, or a YAML or JSON file with fields of `Recipe`.
 
     Fields that a file leaves out are those of its `base`, a fidelity, by default `standard`. Raises `InputError`.

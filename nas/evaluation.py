@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from evaluators import Evaluator, ImageData, ImageEvaluator, ProxyTraining, Recipe, find_recipe, load_images
+from evaluators import Evaluator, ImageEvaluator, ImageSource, ProxyTraining, Recipe, find_recipe, load_images
 from evaluators.device import choose_device
 from evaluators.table import TabularEvaluator
 from evaluators.zero_cost import COUNTED, NAMES, Counted, ZeroCost
@@ -35,7 +35,7 @@ def make_evaluator(settings: Settings, recorded: Mapping[str, Any] | None = None
     raise InputError("--evaluator must be proxy, zero-cost:NAME or table:FILE", settings.evaluator, remedy=remedy)
 
 
-def _images(settings: Settings, recorded: Mapping[str, Any] | None) -> tuple[ImageData, Recipe]:
+def _images(settings: Settings, recorded: Mapping[str, Any] | None) -> tuple[ImageSource, Recipe]:
     data = load_images(settings.data, root=settings.data_root)
     try:
         if recorded is not None:

@@ -14,7 +14,7 @@ import numpy as np
 
 from evaluators import (
     Evaluator,
-    ImageData,
+    ImageSource,
     ProxyTraining,
     Several,
     TabularEvaluator,
@@ -109,7 +109,7 @@ def audit(
         folder.close()
 
 
-def _evaluators(data: ImageData, proxies: Sequence[str], truth: str, device: str) -> Several:
+def _evaluators(data: ImageSource, proxies: Sequence[str], truth: str, device: str) -> Several:
     """All scores, the cheapest first."""
     if not proxies:
         raise InputError("--proxy must name at least one fidelity or recipe", remedy="write it as quick,standard")
