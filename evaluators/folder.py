@@ -71,10 +71,9 @@ class ImageFolder(ImageSource):
             )
         for split in ("test", "val"):
             if split not in splits:
-                keep, take = split_off(splits["train"].labels, split, path)
-                splits["train"], splits[split] = splits["train"].take(keep), train.take(take)
-                train = splits["train"]
-        self.splits: Mapping[str, Listed] = splits
+                keep, take = split_off(train.labels, split, path)
+                train, splits[split] = train.take(keep), train.take(take)
+        self.splits: Mapping[str, Listed] = {**splits, "train": train}
         warn_if_uneven(self.name, train.labels, splits["val"].labels, self.class_names)
 
     @property
@@ -94,7 +93,8 @@ class ImageFolder(ImageSource):
     def _load(self, size_px: int, counts: Mapping[str, int]) -> ImageData:
         digest = hashlib.sha256(f"{_VERSION} {size_px} {list(counts.values())}".encode())
         wanted = {}
-        for name, listed in self.splits.items():
+        for name in SPLITS:
+            listed = self.splits[name]
             order = mixed(listed.labels)
             paths = [f"{listed.folder}/{listed.files[place]}" for place in order]
             wanted[name] = Wanted(paths, listed.labels[order], counts[name])
@@ -165,7 +165,10 @@ def _list_splits(path: str) -> tuple[tuple[str, ...], dict[str, Listed]]:
 
 def _list_classes(folder: str) -> dict[str, list[str]]:
     """Image files of each class, sorted."""
-    names = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not _hidden(entry.name))
+    try:
+        names = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not _hidden(entry.name))
+    except OSError as error:
+        raise InputError(f"a folder of images cannot be read: {error.strerror}", where=folder) from None
     found = {name: sorted(_image_files(folder, name)) for name in names}
     empty = [shown(name) for name, files in found.items() if not files]
     if len(empty) == len(names):
@@ -179,14 +182,15 @@ def _list_classes(folder: str) -> dict[str, list[str]]:
 def _image_files(folder: str, name: str) -> Iterator[str]:
     """Paths inside `folder` of images in one of its folders, and deeper; links are followed, but not twice."""
     seen = set()
+    start = len(f"{folder}/")
     for place, inner, files in os.walk(f"{folder}/{name}", followlinks=True):
         real = os.path.realpath(place)
-        inner[:] = [] if real in seen else [one for one in inner if not _hidden(one)]
+        inner[:] = [] if real in seen else sorted(one for one in inner if not _hidden(one))
         if real not in seen:
             seen.add(real)
             for file in files:
                 if file.lower().endswith(_SUFFIXES) and not _hidden(file):
-                    yield os.path.relpath(f"{place}/{file}", folder)
+                    yield f"{place}/{file}"[start:]
 
 
 def _hidden(name: str) -> bool:

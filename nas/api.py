@@ -48,6 +48,7 @@ def search(
     time_limit_s: float = math.inf,
     on_change: OnChange = lambda state: None,
     on_measure: OnProgress = lambda done, total: None,
+    on_read: OnProgress = lambda done, total: None,
     **settings: Any,
 ) -> SearchResult:
     """Search a space for the best network, by training up to `budget` of them.
@@ -55,7 +56,8 @@ def search(
     `space` is a preset's name, a space file or a `SearchSpace`; `resolutions` (px) stand in for its own; `constraints`
     are like `"macs<=200M"`; `start` are networks of the space to begin with (files, run folders, references or values);
     further settings are the fields of `nas.settings.Settings` (`seed`, `searcher`, `data`, …).
-    `on_change` is called as trials go on, `on_measure` as latencies are measured, before and after them.
+    `on_change` is called as trials go on, `on_measure` as latencies are measured, before and after them, `on_read` as
+    images are read from a folder for the first time.
     `out` is the run folder, by default `runs/SPACE-DATE-TIME`. Raises `InputError` for a request that cannot be met.
     """
     if isinstance(constraints, str):
@@ -66,7 +68,7 @@ def search(
     loaded = space if isinstance(space, SearchSpace) else load_space(space)
     if resolutions:
         loaded = at_resolutions(loaded, resolutions)
-    evaluator = make_evaluator(chosen)
+    evaluator = make_evaluator(chosen, on_read=on_read)
     loaded = fit_space(loaded, evaluator)
     _check_metrics(chosen, evaluator)
     known = _known(chosen, loaded, evaluator, on_measure)
@@ -97,6 +99,7 @@ def resume(
     time_limit_s: float = math.inf,
     on_change: OnChange = lambda state: None,
     on_measure: OnProgress = lambda done, total: None,
+    on_read: OnProgress = lambda done, total: None,
 ) -> SearchResult:
     """Take a stopped or killed search up again; it ends as the unbroken one would have.
 
@@ -107,7 +110,7 @@ def resume(
     folder.lock()
     try:
         recorded, where = plain["evaluator"], str(folder.run_file)
-        evaluator = make_evaluator(settings, recorded)
+        evaluator = make_evaluator(settings, recorded, on_read)
         _check_metrics(settings, evaluator)
         refuse_changed(evaluator, recorded, settings, where)
         for name, version in run_folder.versions().items():

@@ -108,6 +108,7 @@ def search(
             time_limit_s=limit,
             on_change=progress.on_change,
             on_measure=progress.on_measure,
+            on_read=progress.on_read,
             latency=latency,
             interpolate=interpolate,
             target=target,
@@ -143,7 +144,13 @@ def resume(
 
     limit = parse_duration(time_limit) if time_limit else math.inf
     with _stoppable(), show_warnings(), show_progress(f"resume {run.name}") as progress:
-        result = api.resume(run, time_limit_s=limit, on_change=progress.on_change, on_measure=progress.on_measure)
+        result = api.resume(
+            run,
+            time_limit_s=limit,
+            on_change=progress.on_change,
+            on_measure=progress.on_measure,
+            on_read=progress.on_read,
+        )
     _conclude(result, json)
 
 
