@@ -14,6 +14,7 @@ from torch import nn
 from evaluators.adapt import proxy_form
 from evaluators.base import EvaluationFailed, Evaluator, OutOfMemory, Report, derive_seed
 from evaluators.batches import Batches, Form, prepare, statistics
+from evaluators.depthwise import speed_up_depthwise
 from evaluators.device import choose_device
 from evaluators.images import ImageSource
 from evaluators.recipe import AUTO, Recipe, find_recipe
@@ -69,6 +70,8 @@ class ImageEvaluator(Evaluator):
             try:
                 form = self._form(architecture)
                 model = build_model(form).to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+                if self.device.type == "cpu":
+                    speed_up_depthwise(model)
                 train = self.split("train", form.input_channels)
                 yield from self.score(model, train, torch.Generator().manual_seed(own_seed))
             except torch.OutOfMemoryError as error:
