@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
 import os
 import warnings
 from collections.abc import Iterator, Sequence
@@ -10,16 +11,19 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from PIL import Image, ImageOps
+from torch.utils.data import DataLoader, Dataset
 
-from search_space.errors import WorkFailed, one_line, short
+from search_space.errors import WorkFailed, one_line
 
 Failure = tuple[int, str]
 """The place of a file among those asked for, and why it cannot be read."""
 
+Chunk = tuple[npt.NDArray[np.uint8], list[Failure]]
 _CHUNK = 32
-# Fewer are read faster by this process than others take to start.
-_FEW = 2_000
+_FEW = 500  # not worth starting processes for
+_REASON = 100  # characters
 
 
 def read_image(path: str, size_px: int) -> npt.NDArray[np.uint8]:
@@ -55,44 +59,58 @@ def _of_many_bits(image: Image.Image) -> Image.Image:
     return Image.fromarray((values >> 8).astype(np.uint8))
 
 
-def _read_chunk(paths: Sequence[str], size_px: int) -> tuple[npt.NDArray[np.uint8], list[Failure]]:
-    pixels = np.empty((len(paths), size_px, size_px, 3), np.uint8)
-    failures: list[Failure] = []
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of size and metadata: what can be read is read
-        for place, path in enumerate(paths):
-            try:
-                pixels[place - len(failures)] = read_image(path, size_px)
-            except Exception as error:  # image decoders each have errors of their own
-                # Decoders put the path, or an object's address, into some messages.
-                reason = str(error).replace(repr(path), "").replace(path, "").split(" <")[0] or type(error).__name__
-                failures.append((place, short(one_line(reason))[1:-1]))
-    return pixels[: len(paths) - len(failures)], failures
+class _Chunks(Dataset[Chunk]):
+    """Files, a few at a time: those that can be read as [n, size_px, size_px, 3], and the others."""
+
+    def __init__(self, paths: Sequence[str], size_px: int) -> None:
+        self._paths = paths
+        self._size_px = size_px
+
+    def __len__(self) -> int:
+        return -(-len(self._paths) // _CHUNK)
+
+    def __getitem__(self, number: int) -> Chunk:
+        start = number * _CHUNK
+        paths = self._paths[start : start + _CHUNK]
+        pixels = np.empty((len(paths), self._size_px, self._size_px, 3), np.uint8)
+        failures: list[Failure] = []
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of size and metadata: what can be read is read
+            for place, path in enumerate(paths):
+                try:
+                    pixels[place - len(failures)] = read_image(path, self._size_px)
+                except Exception as error:  # image decoders each have errors of their own
+                    # Decoders put the path, or an object's address, into some messages.
+                    reason = str(error).replace(repr(path), "").replace(path, "").split(" <")[0].strip(" :")
+                    failures.append((start + place, one_line(reason)[:_REASON] or type(error).__name__))
+        return pixels[: len(paths) - len(failures)], failures
 
 
-def read_images(paths: Sequence[str], size_px: int) -> Iterator[tuple[npt.NDArray[np.uint8], list[Failure]]]:
+def read_images(paths: Sequence[str], size_px: int) -> Iterator[Chunk]:
     """Read files on all processors, in their order, a few at a time.
 
     Yields the pixels [n, size_px, size_px, 3] of those that can be read, and the places of the others among `paths`.
     Raises `WorkFailed` if a process dies of it.
     """
-    import joblib
-    from joblib.externals import loky
-
-    processes = 1 if len(paths) <= _FEW else _processors()
-    starts = range(0, len(paths), _CHUNK)
-    work = (joblib.delayed(_read_chunk)(paths[start : start + _CHUNK], size_px) for start in starts)
+    # Other ways to start processes run the caller's script again.
+    forked = "fork" in multiprocessing.get_all_start_methods() and len(paths) > _FEW
+    loader: DataLoader[Chunk] = DataLoader(
+        _Chunks(paths, size_px),
+        batch_size=None,
+        num_workers=_processors() if forked else 0,
+        multiprocessing_context="fork" if forked else None,
+        collate_fn=_as_it_is,
+        generator=torch.Generator(),  # the global one is not ours
+    )
     try:
-        chunks: Any = joblib.Parallel(processes, return_as="generator")(work)
-        for start, (pixels, failures) in zip(starts, chunks, strict=True):
-            yield pixels, [(start + place, reason) for place, reason in failures]
-    except loky.process_executor.TerminatedWorkerError:
-        raise WorkFailed(
-            "a process that reads images died: out of memory, or a file that crashes its decoder"
-        ) from None
-    finally:
-        if processes > 1:  # they would stay for minutes, beside the workers of the search
-            loky.get_reusable_executor().shutdown(wait=True, kill_workers=True)
+        yield from loader
+    except RuntimeError as error:
+        reason = "out of memory, or a file that crashes its decoder"
+        raise WorkFailed(f"a process that reads images died ({reason}): {error}") from None
+
+
+def _as_it_is(chunk: Any) -> Any:
+    return chunk
 
 
 def _processors() -> int:
