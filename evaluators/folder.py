@@ -103,7 +103,7 @@ class ImageFolder(ImageSource):
         found = decoded(digest.hexdigest()[:32], wanted, size_px, self._on_progress)
         self._report(counts, found)
         origin = {
-            "files": {name: len(listed) for name, listed in self.splits.items()},
+            "files": {name: len(self.splits[name]) for name in SPLITS},
             "unreadable_files": found.unreadable.count,
             "unreadable": dict(found.unreadable.reasons),
         }

@@ -139,7 +139,7 @@ def _fill(folder: Path, wanted: Mapping[str, Wanted], size_px: int, on_progress:
     labels: dict[str, Labels] = {}
     shapes: dict[str, list[int]] = {}
     digest = hashlib.sha256()
-    total, before = sum(one.count for one in wanted.values()), 0
+    total, before, done = sum(one.count for one in wanted.values()), 0, 0
     for name, one in wanted.items():
         kept: list[int] = []
         failed: list[int] = []
@@ -149,7 +149,8 @@ def _fill(folder: Path, wanted: Mapping[str, Wanted], size_px: int, on_progress:
                 digest.update(pixels.data)
                 kept.extend(good)
                 failed.extend(bad)
-                on_progress(before + len(kept), total)
+                done = before + len(kept)
+                on_progress(done, total)
             _sync(file)
         labels[name] = one.labels[kept]
         lost = [place for place in failed if one.labels[place] not in labels[name]]
@@ -159,7 +160,8 @@ def _fill(folder: Path, wanted: Mapping[str, Wanted], size_px: int, on_progress:
         digest.update(f"{name} {len(kept)}".encode() + labels[name].tobytes())
         before += one.count
         shapes[name] = [len(kept), size_px, size_px, 3]
-    on_progress(total, total)
+    if done < total:  # some are missing for good
+        on_progress(total, total)
     with open(folder / "labels.npz", "wb") as file:
         np.savez(file, **labels)  # type: ignore[arg-type]
         _sync(file)
