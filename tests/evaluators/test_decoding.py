@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ import pytest
 from PIL import Image
 
 from evaluators.decoding import read_image, read_images
+from search_space.errors import WorkFailed
 
 RED, WHITE = (255, 0, 0), (255, 255, 255)
 
@@ -169,3 +172,14 @@ def test_many_are_read_by_several_processes_in_their_order(tmp_path: Path, monke
     assert [place for _, failures in chunks for place, _ in failures] == [70]
     shades = np.concatenate([pixels for pixels, _ in chunks])[:, 0, 0, 0]
     assert shades.tolist() == [n for n in range(200) if n != 70]
+
+
+def test_a_process_that_dies_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def die(path: str, size_px: int) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    monkeypatch.setattr("evaluators.decoding._FEW", 0)
+    monkeypatch.setattr("evaluators.decoding._processors", lambda: 1)
+    monkeypatch.setattr("evaluators.decoding.read_image", die)
+    with pytest.raises(WorkFailed, match=r"a process that reads images died \(out of memory"):
+        list(read_images([save(plain(), tmp_path / "a.png")], 4))
