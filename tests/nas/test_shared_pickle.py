@@ -77,14 +77,14 @@ class Holding(Evaluator):
 
 
 def own_kb(array: np.ndarray[Any, Any]) -> int:
-    """Of the mapping in which the array lies, what no other process has."""
+    """Of the mapping in which the array lies, what is not a page of a file, which others may have."""
     address = array.__array_interface__["data"][0] + array.nbytes // 2
     inside = False
     for line in Path("/proc/self/smaps").read_text().splitlines():
         place = re.match(r"([0-9a-f]+)-([0-9a-f]+) ", line)
         if place:
             inside = int(place[1], 16) <= address < int(place[2], 16)
-        elif inside and line.startswith("Private_Dirty"):
+        elif inside and line.startswith("Anonymous:"):
             return int(line.split()[1])
     raise AssertionError("not mapped")
 
