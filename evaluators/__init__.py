@@ -2,7 +2,7 @@
 
 from evaluators.base import Direction, EvaluationFailed, Evaluator, OutOfMemory, Report, derive_seed
 from evaluators.final import FinalTraining
-from evaluators.images import ImageData, make_image_data
+from evaluators.images import ImageData, ImageSource, make_image_data
 from evaluators.on_images import ImageEvaluator
 from evaluators.proxy import ProxyTraining
 from evaluators.recipe import Recipe, find_recipe, named_recipe, next_fidelity, training_cost
@@ -18,6 +18,7 @@ __all__ = [
     "FinalTraining",
     "ImageData",
     "ImageEvaluator",
+    "ImageSource",
     "OutOfMemory",
     "ProxyTraining",
     "Recipe",

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from torch import nn
 
-from evaluators.on_images import Batches
+from evaluators.batches import Batches
 from evaluators.proxy import ProxyTraining
 
 

@@ -1,21 +1,55 @@
-"""Images in memory: what evaluators train and validate on."""
+"""Images that evaluators train and validate on, in memory or mapped from files."""
 
 from __future__ import annotations
 
+import functools
 import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sized
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from evaluators.class_balance import counts_of, describe_counts, majority_share, warn_if_uneven
 from search_space import InputError
+from search_space.errors import WorkFailed
 
 Pixels = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.int64]
+OnProgress = Callable[[int, int], None]
 SPLITS = ("train", "val", "test")
-_SPLIT_SEED = 0  # the split belongs to the data, not to the run: runs with other seeds stay comparable
+SPLIT_SEED = 0  # the split belongs to the data, not to the run: runs with other seeds stay comparable
 _VAL_SHARE = _TEST_SHARE = 0.2
+# Smaller arrays are sent to other processes and machines, larger ones have to be found there.
+_SENT_BYTES = 2**30
+
+
+class ImageSource(ABC):
+    """A labelled image data set with distinct training, validation and test images, perhaps not yet read.
+
+    Searches train on `train` and rank by `val`; `test` is never looked at while searching.
+    """
+
+    name: str
+    splits: Mapping[str, Sized]
+    num_classes: int
+    mirrored: bool
+    """Whether a mirror image keeps its class, so that flips may augment."""
+
+    @property
+    @abstractmethod
+    def size(self) -> int:
+        """Height and width in pixels, the larger of the two."""
+
+    @abstractmethod
+    def load(self, *, size_px: int, train: int, val: int) -> ImageData:
+        """The images, at least `train` and `val` of them if there are so many, for use at `size_px`.
+
+        Raises `InputError` if too few can be read, `WorkFailed` if there is no room for them.
+        """
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,32 +58,59 @@ class Split:
 
     images: Pixels
     labels: Labels
+    file: Path | None = None
+    """What the images are mapped from, if not in memory: all bytes of this file."""
 
     def __len__(self) -> int:
         return len(self.labels)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self.file is not None and self.images.nbytes > _SENT_BYTES:
+            return map_split, (self.file, self.images.shape, self.labels)
+        return Split, (self.images, self.labels)
+
+
+def map_split(file: Path, shape: tuple[int, ...], labels: Labels) -> Split:
+    """A split whose images [N, H, W, C] lie in a file; what is read of it the processes of a machine share.
+
+    Raises `WorkFailed` if it is not there.
+    """
+    try:
+        mapped = np.memmap(file, np.uint8, "r", shape=shape)
+    except (OSError, ValueError) as error:
+        rule = f"the images in {file} cannot be read on this machine ({error})"
+        raise WorkFailed(f"{rule}; all machines need them, so let XDG_CACHE_HOME be a folder that they share") from None
+    return Split(mapped.view(np.ndarray), labels, file)  # a plain array is sent without being copied
+
 
 @dataclass(frozen=True, eq=False)
-class ImageData:
-    """A labelled image data set with distinct training, validation and test images.
-
-    Searches train on `train` and rank by `val`; `test` is never looked at while searching.
-    """
+class ImageData(ImageSource):
+    """Images at hand."""
 
     name: str
     splits: Mapping[str, Split]
     num_classes: int
     mirrored: bool
-    """Whether a mirror image keeps its class, so that flips may augment."""
+    class_names: tuple[str, ...] = ()
+    known_fingerprint: str = ""
+    """Their fingerprint, where it was taken before."""
+    origin: Mapping[str, Any] = field(default_factory=dict)
+    """Plain data for the run's record: what they were chosen from, and what was left out."""
 
     @property
     def size(self) -> int:
-        """Height and width in pixels, the larger of the two."""
+        """Of the training images."""
         size: int = max(self.splits["train"].images.shape[1:3])
         return size
 
-    def fingerprint(self) -> str:
-        """Content hash: 16 hexadecimal digits of SHA-256 over all images and labels."""
+    def load(self, *, size_px: int, train: int, val: int) -> ImageData:
+        """Themselves."""
+        return self
+
+    @functools.cached_property
+    def _fingerprint(self) -> str:
+        if self.known_fingerprint:
+            return self.known_fingerprint
         digest = hashlib.sha256()
         for name in SPLITS:
             split = self.splits[name]
@@ -58,12 +119,22 @@ class ImageData:
             digest.update(np.ascontiguousarray(split.labels).data)
         return digest.hexdigest()[:16]
 
+    def fingerprint(self) -> str:
+        """Content hash: 16 hexadecimal digits of SHA-256 over all images and labels."""
+        return self._fingerprint
+
     def describe(self) -> dict[str, object]:
         """Plain data for the run's record."""
         height, width, channels = self.splits["train"].images.shape[1:]
         counts = {f"{name}_images": len(split) for name, split in self.splits.items()}
         shape = {"height_px": height, "width_px": width, "channels": channels, "num_classes": self.num_classes}
-        return {"name": self.name, "fingerprint": self.fingerprint(), **counts, **shape}
+        names = self.class_names or tuple(map(str, range(self.num_classes)))
+        by_class = describe_counts(counts_of(self.splits["train"].labels, self.num_classes), names)
+        balance = {
+            "train_images_by_class": by_class,
+            "val_majority_share": round(majority_share(self.splits["val"].labels), 6),
+        }
+        return {"name": self.name, "fingerprint": self.fingerprint(), **counts, **shape, **balance, **self.origin}
 
 
 def make_image_data(
@@ -77,8 +148,8 @@ def make_image_data(
 
     `given` has `train` and perhaps `val` and `test`: images [N, H, W] or [N, H, W, C], uint8 or floats from 0 to 1,
     with labels [N] of any whole numbers. Missing splits are taken from the training images, stratified by class, a
-    fifth each. `mirrored` None means: yes for colour images, no for grey ones (digits, letters).
-    Raises `InputError`.
+    fifth each. `mirrored` None means: yes for colour images, no for grey ones (digits, letters). Warns of classes much
+    larger than others. Raises `InputError`.
     """
     where = where or name
     arrays = {
@@ -95,7 +166,9 @@ def make_image_data(
         raise InputError("training labels must have at least two classes", len(classes), where=where)
     for split in ("test", "val"):
         if split not in arrays:
-            arrays["train"], arrays[split] = _split_off(arrays["train"], split, where)
+            images, labels = arrays["train"]
+            keep, take = split_off(labels, split, where)
+            arrays["train"], arrays[split] = (images[keep], labels[keep]), (images[take], labels[take])
     splits = {}
     for split in SPLITS:
         images, labels = arrays[split]
@@ -105,27 +178,25 @@ def make_image_data(
         splits[split] = Split(images, np.searchsorted(classes, labels).astype(np.int64))
     if mirrored is None:
         mirrored = splits["train"].images.shape[3] == 3
-    return ImageData(name, splits, len(classes), mirrored)
+    names = tuple(str(label) for label in classes)
+    warn_if_uneven(name, splits["train"].labels, splits["val"].labels, names)
+    return ImageData(name, splits, len(classes), mirrored, names)
 
 
-def _split_off(
-    train: tuple[Pixels, Labels], split: str, where: str
-) -> tuple[tuple[Pixels, Labels], tuple[Pixels, Labels]]:
+def split_off(labels: Labels, split: str, where: str) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Places of the training images to keep, and of those to take as `split`. Raises `InputError` if too few."""
     from sklearn.model_selection import train_test_split  # here: it takes seconds to load, and workers never need it
 
-    images, labels = train
     share = _VAL_SHARE if split == "val" else _TEST_SHARE
     try:
-        keep, take = train_test_split(
-            np.arange(len(labels)), test_size=share, stratify=labels, random_state=_SPLIT_SEED
-        )
+        keep, take = train_test_split(np.arange(len(labels)), test_size=share, stratify=labels, random_state=SPLIT_SEED)
     except ValueError:
         counts = np.bincount(np.unique(labels, return_inverse=True)[1])
         rule = f"every class needs at least 5 images to split off {split} images"
         raise InputError(
             rule, int(counts.min()), where=where, remedy="add images, or give the split yourself"
         ) from None
-    return (images[keep], labels[keep]), (images[take], labels[take])
+    return keep, take
 
 
 def _pixels(images: npt.ArrayLike, split: str, where: str) -> Pixels:

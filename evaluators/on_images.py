@@ -6,45 +6,37 @@ import contextlib
 import dataclasses
 from abc import abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
 from evaluators.adapt import proxy_form
 from evaluators.base import EvaluationFailed, Evaluator, OutOfMemory, Report, derive_seed
+from evaluators.batches import Batches, Form, prepare, statistics
 from evaluators.depthwise import speed_up_depthwise
 from evaluators.device import choose_device
-from evaluators.images import ImageData, Pixels, Split
+from evaluators.images import ImageSource
 from evaluators.recipe import AUTO, Recipe, find_recipe
 from search_space import Architecture, InputError, build_model
-
-
-@dataclass(frozen=True)
-class Batches:
-    """A split on the device: images [N, C, H, W] float32, normalised, channels last; labels [N]."""
-
-    images: Tensor
-    labels: Tensor
 
 
 class ImageEvaluator(Evaluator):
     """Builds each network in the form of the recipe, from a seed of its own, on the device.
 
     A subclass scores it. `recipe` says at which resolution, and which images; None is the default for the data.
+    Images that still lie in files are read at once. Raises `InputError` if too few can be.
     """
 
     kind: str
     needs: ClassVar[tuple[str, ...]] = ("train", "val")
     """The splits of the data that copies in other processes take along."""
 
-    def __init__(self, data: ImageData, recipe: Recipe | None = None, *, device: str = "auto") -> None:
+    def __init__(self, data: ImageSource, recipe: Recipe | None = None, *, device: str = "auto") -> None:
         self.data = data
         self.device = choose_device(device)
-        self.recipe = recipe or find_recipe(AUTO, data, self.device)
+        self.recipe = chosen = recipe or find_recipe(AUTO, data, self.device)
+        self.images = data.load(size_px=chosen.resolution_px, train=chosen.max_train_images, val=chosen.max_val_images)
         self._batches: dict[tuple[str, int], Batches] = {}
 
     @abstractmethod
@@ -52,9 +44,10 @@ class ImageEvaluator(Evaluator):
         """Score a network [N, C, H, W] -> [N, classes] that was just initialised, reporting as it goes."""
 
     def __getstate__(self) -> dict[str, Any]:
-        # Each process prepares its own batches, of the images that it needs.
-        splits = {name: split for name, split in self.data.splits.items() if name in self.needs}
-        return {**self.__dict__, "_batches": {}, "data": dataclasses.replace(self.data, splits=splits)}
+        # Each process prepares its own batches, of the images that it needs, and of no more than have been read.
+        splits = {name: split for name, split in self.images.splits.items() if name in self.needs}
+        images = dataclasses.replace(self.images, splits=splits)
+        return {**self.__dict__, "_batches": {}, "data": images, "images": images}
 
     def use_device(self, device: str) -> None:
         """Compute on this device from now on."""
@@ -65,7 +58,7 @@ class ImageEvaluator(Evaluator):
         """The data, the recipe and the device."""
         return {
             "evaluator": self.kind,
-            "data": self.data.describe(),
+            "data": self.images.describe(),
             "recipe": self.recipe.describe(),
             "device": str(self.device),
         }
@@ -109,10 +102,9 @@ class ImageEvaluator(Evaluator):
         key = (name, channels)
         if key not in self._batches:
             limit = self.recipe.max_train_images if name == "train" else self.recipe.max_val_images
-            mean, std = _statistics(self.data.splits["train"].images[: self.recipe.max_train_images])
-            self._batches[key] = prepare(
-                self.data.splits[name], limit, self.recipe.resolution_px, channels, mean, std, self.device
-            )
+            mean, std = statistics(self.images.splits["train"].images[: self.recipe.max_train_images])
+            form = Form(self.recipe.resolution_px, channels, mean, std, self.device)
+            self._batches[key] = prepare(self.images.splits[name], limit, form)
         return self._batches[key]
 
 
@@ -126,31 +118,3 @@ def _one_thread(device: torch.device) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads)
-
-
-def _statistics(images: Pixels) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of each channel of [N, H, W, C] images, on the scale 0 to 1."""
-    pixels = images.reshape(-1, images.shape[3])
-    mean = pixels.mean(0) / 255
-    std = pixels.std(0) / 255
-    return torch.tensor(mean, dtype=torch.float32), torch.tensor(std, dtype=torch.float32).clamp_min(1e-3)
-
-
-def prepare(
-    split: Split, limit: int, size: int, channels: int, mean: Tensor, std: Tensor, device: torch.device
-) -> Batches:
-    """Up to `limit` images [N, channels, size, size] on `device`, a random part of the split if it has more."""
-    images, labels = split.images, split.labels
-    # Shuffled once and for all: files are often sorted by class, and norm statistics are estimated on the first ones.
-    chosen = np.random.default_rng(0).permutation(len(labels))[:limit]
-    images, labels = images[chosen], labels[chosen]
-    pixels = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float() / 255
-    if pixels.shape[2:] != (size, size):
-        pixels = F.interpolate(pixels, (size, size), mode="bilinear", antialias=True)
-    pixels = (pixels - mean.view(1, -1, 1, 1)) / std.view(1, -1, 1, 1)
-    if (
-        pixels.shape[1] != channels
-    ):  # grey images for a colour network are repeated, colour ones for a grey network mixed
-        pixels = pixels.mean(1, keepdim=True).expand(-1, channels, -1, -1)
-    prepared = pixels.to(device).contiguous(memory_format=torch.channels_last)
-    return Batches(prepared, torch.from_numpy(labels).to(device))

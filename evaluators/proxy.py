@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
 
 from evaluators.base import Direction, EvaluationFailed, Report
+from evaluators.batches import Batches, slices
 from evaluators.device import amp_dtype, autocast
-from evaluators.on_images import Batches, ImageEvaluator
+from evaluators.on_images import ImageEvaluator
 from evaluators.recipe import Recipe
 
 _EVAL_BATCH = 512
@@ -52,11 +53,10 @@ class ProxyTraining(ImageEvaluator):
             model.train()
             order = torch.randperm(len(train.labels), generator=generator)
             total = torch.zeros((), device=self.device)
-            for step in range(steps):
-                chosen = order[step * batch : (step + 1) * batch].to(self.device)
-                images = augment(train.images[chosen], recipe, generator)
+            for images, labels in train.in_turn(torch.split(order[: steps * batch].to(self.device), batch)):
+                augmented = augment(images, recipe, generator)
                 with autocast(self.device):
-                    loss = F.cross_entropy(model(images), train.labels[chosen], label_smoothing=recipe.label_smoothing)
+                    loss = F.cross_entropy(model(augmented), labels, label_smoothing=recipe.label_smoothing)
                 optimizer.zero_grad(set_to_none=True)
                 scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
                 scaler.step(optimizer)
@@ -85,8 +85,9 @@ class ProxyTraining(ImageEvaluator):
     def _scores(self, model: nn.Module, split: str, channels: int) -> dict[str, float]:
         """Accuracy and loss of a model in evaluation mode on the images of a split."""
         batches = self.split(split, channels)
+        parts = slices(len(batches), _EVAL_BATCH)
         with autocast(self.device):
-            logits = torch.cat([model(images) for images in torch.split(batches.images, _EVAL_BATCH)]).float()
+            logits = torch.cat([model(images) for images, _ in batches.in_turn(parts)]).float()
         loss = F.cross_entropy(logits, batches.labels).item()
         if not math.isfinite(loss):
             raise EvaluationFailed(f"the {'validation' if split == 'val' else split} loss is {loss}")

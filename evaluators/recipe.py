@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from evaluators.images import ImageData
+from evaluators.images import ImageSource
 from search_space import InputError
 from search_space.documents import read_document
 from search_space.errors import did_you_mean
@@ -105,7 +105,7 @@ AUTO = "auto"
 """`standard` on a GPU, `quick` on the CPU."""
 
 
-def named_recipe(fidelity: str, data: ImageData) -> Recipe:
+def named_recipe(fidelity: str, data: ImageSource) -> Recipe:
     """`quick`, `standard` or `thorough` for a data set.
 
     Images are trained at half their resolution, or at their own if thorough, within 16 to 32 px. They are mirrored
@@ -123,19 +123,19 @@ def named_recipe(fidelity: str, data: ImageData) -> Recipe:
     )
 
 
-def training_cost(recipe: Recipe, data: ImageData) -> float:
+def training_cost(recipe: Recipe, data: ImageSource) -> float:
     """What training a network by a recipe costs, up to a factor of the network's own: images shown · px² · width²."""
     shown = recipe.epochs * min(recipe.max_train_images, len(data.splits["train"]))
     return shown * (recipe.resolution_px * recipe.width_mult) ** 2
 
 
-def next_fidelity(recipe: Recipe, data: ImageData) -> str | None:
+def next_fidelity(recipe: Recipe, data: ImageSource) -> str | None:
     """The cheapest fidelity that costs more than `recipe`; None if none does."""
     cost = training_cost(recipe, data)
     return next((name for name in FIDELITIES if training_cost(named_recipe(name, data), data) > cost), None)
 
 
-def find_recipe(text: str, data: ImageData, device: torch.device, *, option: str = "--proxy") -> Recipe:
+def find_recipe(text: str, data: ImageSource, device: torch.device, *, option: str = "--proxy") -> Recipe:
     """The recipe that `--proxy` (or another `option`) names: `auto`, a fidelity's name, or a YAML or JSON file with
     fields of `Recipe`.
 

@@ -50,6 +50,7 @@ def search(
     on_change: OnChange = lambda state: None,
     on_measure: OnProgress = lambda done, total: None,
     on_train: OnProgress = lambda done, total: None,
+    on_read: OnProgress = lambda done, total: None,
     **settings: Any,
 ) -> SearchResult:
     """Search a space for the best network, by training up to `budget` of them.
@@ -58,7 +59,7 @@ def search(
     are like `"macs<=200M"`; `start` are networks of the space to begin with (files, run folders, references or values);
     further settings are the fields of `nas.settings.Settings` (`seed`, `searcher`, `data`, …).
     `on_change` is called as trials go on, `on_measure` as latencies are measured, before and after them, `on_train` as
-    finalists are trained.
+    finalists are trained, `on_read` as images are read from a folder for the first time.
     `out` is the run folder, by default `runs/SPACE-DATE-TIME`. Raises `InputError` for a request that cannot be met.
     """
     if isinstance(constraints, str):
@@ -69,7 +70,7 @@ def search(
     loaded = space if isinstance(space, SearchSpace) else load_space(space)
     if resolutions:
         loaded = at_resolutions(loaded, resolutions)
-    evaluator = make_evaluator(chosen)
+    evaluator = make_evaluator(chosen, on_read=on_read)
     final = final_fidelity(chosen, evaluator)
     loaded = fit_space(loaded, evaluator if final is None else final.evaluator)
     _check_metrics(chosen, evaluator)
@@ -108,6 +109,7 @@ def resume(
     on_change: OnChange = lambda state: None,
     on_measure: OnProgress = lambda done, total: None,
     on_train: OnProgress = lambda done, total: None,
+    on_read: OnProgress = lambda done, total: None,
 ) -> SearchResult:
     """Take a stopped or killed search up again; it ends as the unbroken one would have.
 
@@ -118,7 +120,7 @@ def resume(
     folder.lock()
     try:
         recorded, where = plain["evaluator"], str(folder.run_file)
-        evaluator = make_evaluator(settings, recorded)
+        evaluator = make_evaluator(settings, recorded, on_read)
         _check_metrics(settings, evaluator)
         refuse_changed(evaluator, recorded, settings, where)
         for name, version in run_folder.versions().items():

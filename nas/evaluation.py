@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 
-from evaluators import Evaluator, ImageData, ImageEvaluator, ProxyTraining, Recipe, find_recipe, load_images
+from evaluators import Evaluator, ImageEvaluator, ImageSource, ProxyTraining, Recipe, find_recipe, load_images
 from evaluators.device import choose_device
 from evaluators.table import TabularEvaluator
 from evaluators.zero_cost import COUNTED, NAMES, Counted, ZeroCost
@@ -20,23 +20,32 @@ KINDS = ("proxy", *(f"zero-cost:{name}" for name in NAMES), "table:FILE", "noisy
 """How `--evaluator` may be written. A noisy table gives one random seed's score, a table their mean."""
 
 
-def make_evaluator(settings: Settings, recorded: Mapping[str, Any] | None = None) -> Evaluator:
-    """The evaluator of a request, or with `recorded` that of a run: what its `describe` gave. Raises `InputError`."""
+def make_evaluator(
+    settings: Settings,
+    recorded: Mapping[str, Any] | None = None,
+    on_read: Callable[[int, int], None] = lambda done, total: None,
+) -> Evaluator:
+    """The evaluator of a request, or with `recorded` that of a run: what its `describe` gave. Raises `InputError`.
+
+    `on_read` is called as images are read from a folder, with those done and their number.
+    """
     kind, _, file = settings.evaluator.partition(":")
     if settings.evaluator == "proxy":
-        return ProxyTraining(*_images(settings, recorded), device=device_here(settings))
+        return ProxyTraining(*_images(settings, recorded, on_read), device=device_here(settings))
     if kind == "zero-cost" and file in COUNTED:
         return Counted(file)
     if kind == "zero-cost" and file in NAMES:
-        return ZeroCost(file, *_images(settings, recorded), device=device_here(settings))
+        return ZeroCost(file, *_images(settings, recorded, on_read), device=device_here(settings))
     if kind in ("table", "noisy-table") and file:
         return TabularEvaluator(file, noisy=kind == "noisy-table")
     remedy = did_you_mean(settings.evaluator, KINDS)
     raise InputError("--evaluator must be proxy, zero-cost:NAME or table:FILE", settings.evaluator, remedy=remedy)
 
 
-def _images(settings: Settings, recorded: Mapping[str, Any] | None) -> tuple[ImageData, Recipe]:
-    data = load_images(settings.data, root=settings.data_root)
+def _images(
+    settings: Settings, recorded: Mapping[str, Any] | None, on_read: Callable[[int, int], None]
+) -> tuple[ImageSource, Recipe]:
+    data = load_images(settings.data, root=settings.data_root, on_progress=on_read)
     try:
         if recorded is not None:
             return data, Recipe(**recorded["recipe"])
@@ -68,10 +77,17 @@ def refuse_changed(evaluator: Evaluator, recorded: Mapping[str, Any], settings: 
     now = evaluator.describe()
     if now["evaluator"] != recorded.get("evaluator"):
         raise InputError("the evaluator must be the one the run began with", where=where, remedy="restore the file")
-    for name, was in (("data", settings.data), ("sha256", settings.evaluator), ("noisy", settings.evaluator)):
-        if now.get(name) != recorded.get(name):
-            rule = f"the {'data' if name == 'data' else 'table'} must be what the run began with"
-            raise InputError(rule, was, where=where, remedy="restore it, or start a new run")
+    refuse_other_data(now.get("data", {}), recorded.get("data", {}), settings, where)
+    if any(now.get(name) != recorded.get(name) for name in ("sha256", "noisy")):
+        rule = "the table must be what the run began with"
+        raise InputError(rule, settings.evaluator, where=where, remedy="restore it, or start a new run")
+
+
+def refuse_other_data(now: Mapping[str, Any], recorded: Mapping[str, Any], settings: Settings, where: str = "") -> None:
+    """Raise `InputError` unless images, as they describe themselves, are those that a run began with."""
+    if now.get("fingerprint") != recorded.get("fingerprint"):
+        rule = "the data must be what the run began with"
+        raise InputError(rule, settings.data, where=where, remedy="restore it, or start a new run")
 
 
 def fit_space(space: SearchSpace, evaluator: Evaluator) -> SearchSpace:

@@ -10,8 +10,9 @@ import torch
 from torch import nn
 
 from evaluators.base import Direction, EvaluationFailed, Evaluator, Report
-from evaluators.images import ImageData
-from evaluators.on_images import Batches, ImageEvaluator
+from evaluators.batches import Batches
+from evaluators.images import ImageSource
+from evaluators.on_images import ImageEvaluator
 from evaluators.recipe import Recipe
 from evaluators.zero_cost.scores import Score, grad_norm, naswot, snip, synflow, zico
 from search_space import Architecture, InputError
@@ -37,7 +38,7 @@ class ZeroCost(ImageEvaluator):
     weights and other images, so scores are noisy.
     """
 
-    def __init__(self, name: str, data: ImageData, recipe: Recipe | None = None, *, device: str = "auto") -> None:
+    def __init__(self, name: str, data: ImageSource, recipe: Recipe | None = None, *, device: str = "auto") -> None:
         super().__init__(data, recipe, device=device)
         if name not in SCORES:
             raise InputError("a zero-cost score must be a known name", name, remedy=did_you_mean(name, NAMES))

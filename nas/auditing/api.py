@@ -14,7 +14,7 @@ import numpy as np
 
 from evaluators import (
     Evaluator,
-    ImageData,
+    ImageSource,
     ProxyTraining,
     Several,
     TabularEvaluator,
@@ -65,6 +65,7 @@ def audit(
     gpus_per_trial: float = 0.0,
     ray_address: str = "",
     on_progress: Callable[[int, int], None] = lambda done, total: None,
+    on_read: Callable[[int, int], None] = lambda done, total: None,
 ) -> AuditResult:
     """Score random networks of a space cheaply and thoroughly, and see how well the cheap scores rank.
 
@@ -72,6 +73,7 @@ def audit(
     by `truth`, or with `table:FILE` that of a benchmark's table. All zero-cost scores are compared, too, and the plain
     baselines params and macs. `budget_minutes` ends the audit earlier, with the networks that are in by then.
     `out` is the audit's folder, by default `audits/SPACE-DATE-TIME`; the same request with the same folder goes on.
+    `on_read` is called as images are read from a folder, `on_progress` as networks are measured.
 
     Raises `InputError` for a request that cannot be met, `WorkFailed` if fewer than four networks could be measured,
     and `AuditInterrupted` on Ctrl-C.
@@ -84,7 +86,8 @@ def audit(
     if executor not in EXECUTORS:
         raise InputError("--executor must be a known name", executor, remedy=did_you_mean(executor, EXECUTORS))
     loaded = space if isinstance(space, SearchSpace) else load_space(space)
-    several = _evaluators(load_images(data, root=data_root), proxies, truth, "cpu" if executor == "ray" else device)
+    images = load_images(data, root=data_root, on_progress=on_read)
+    several = _evaluators(images, proxies, truth, "cpu" if executor == "ray" else device)
     loaded = fit_space(loaded, several.evaluators["naswot"])
     chosen = _sample(loaded, networks, seed)
     asked = {"space": loaded.plain, "networks": networks, "seed": seed, "scores": several.describe()}
@@ -109,7 +112,7 @@ def audit(
         folder.close()
 
 
-def _evaluators(data: ImageData, proxies: Sequence[str], truth: str, device: str) -> Several:
+def _evaluators(data: ImageSource, proxies: Sequence[str], truth: str, device: str) -> Several:
     """All scores, the cheapest first."""
     if not proxies:
         raise InputError("--proxy must name at least one fidelity or recipe", remedy="write it as quick,standard")

@@ -48,10 +48,10 @@ def audit(
     """See whether a proxy's ranking is worth anything on your images: cheap scores beside much longer training."""
     from nas.auditing import AuditInterrupted
     from nas.auditing import audit as run_audit
-    from nas.cli.progress import show_steps
+    from nas.cli.progress import show_steps_in_turn
 
     try:
-        with show_warnings(), show_steps("audit") as on_progress:
+        with show_warnings(), show_steps_in_turn("audit", "reading images") as (on_progress, on_read):
             result = run_audit(
                 space,
                 data,
@@ -68,6 +68,7 @@ def audit(
                 ray_address=ray_address,
                 gpus_per_trial=gpus_per_trial,
                 on_progress=on_progress,
+                on_read=on_read,
             )
     except AuditInterrupted as stop:
         typer.echo(f"interrupted; go on with the same command and --out {stop.out}", err=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -25,31 +26,47 @@ class SearchProgress:
     on_change: Callable[[State], None]
     on_measure: Callable[[int, int], None]
     on_train: Callable[[int, int], None]
+    on_read: Callable[[int, int], None]
 
 
 @contextmanager
 def show_progress(title: str) -> Iterator[SearchProgress]:
-    """Progress of a search, of measuring latencies, and of training finalists; a bar of its own for each."""
-    with contextlib.ExitStack() as bars:
-        started: dict[str, Callable[..., None]] = {}
+    """Progress of a search, of reading images, measuring latencies, training finalists; a bar of its own for each."""
+    with _bars_in_turn() as bar:
+        yield SearchProgress(
+            bar(lambda: _live(title) if sys.stderr.isatty() else contextlib.nullcontext(_plain(title))),
+            bar(lambda: show_steps("measuring latency")),
+            bar(lambda: show_steps("training finalists")),
+            bar(lambda: show_steps("reading images")),
+        )
 
-        def bar(name: str, start: Callable[[], contextlib.AbstractContextManager[Callable[..., None]]]) -> Any:
-            """Start a bar when it is first called for, and end the one before."""
 
+@contextmanager
+def show_steps_in_turn(*titles: str) -> Iterator[tuple[Callable[[int, int], None], ...]]:
+    """For each title a function as that of `show_steps`."""
+    with _bars_in_turn() as bar:
+        yield tuple(bar(functools.partial(show_steps, title)) for title in titles)
+
+
+_Start = Callable[[], contextlib.AbstractContextManager[Callable[..., None]]]
+
+
+@contextmanager
+def _bars_in_turn() -> Iterator[Callable[[_Start], Callable[..., None]]]:
+    """Makes bars, each of which is started when it is first called for, and ends the one before."""
+    with contextlib.ExitStack() as shown:
+        current: list[tuple[_Start, Callable[..., None]]] = []
+
+        def bar(start: _Start) -> Callable[..., None]:
             def call(*state: Any) -> None:
-                if name not in started:
-                    bars.close()
-                    started.clear()
-                    started[name] = bars.enter_context(start())
-                started[name](*state)
+                if not current or current[0][0] is not start:
+                    shown.close()
+                    current[:] = [(start, shown.enter_context(start()))]
+                current[0][1](*state)
 
             return call
 
-        yield SearchProgress(
-            bar("search", lambda: _live(title) if sys.stderr.isatty() else contextlib.nullcontext(_plain(title))),
-            bar("latency", lambda: show_steps("measuring latency")),
-            bar("finalists", lambda: show_steps("training finalists")),
-        )
+        yield bar
 
 
 @contextmanager

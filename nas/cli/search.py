@@ -117,6 +117,7 @@ def search(
             time_limit_s=limit,
             on_change=progress.on_change,
             on_measure=progress.on_measure,
+            on_read=progress.on_read,
             latency=latency,
             interpolate=interpolate,
             target=target,
@@ -161,6 +162,7 @@ def resume(
             on_change=progress.on_change,
             on_measure=progress.on_measure,
             on_train=progress.on_train,
+            on_read=progress.on_read,
         )
     _conclude(result, json)
 

@@ -16,6 +16,7 @@ from typing import IO, Any
 
 from evaluators import Evaluator
 from nas.executors.base import Event, Executor, Failed, Finished, Job, Started, WorkersCannotStart, too_slow
+from nas.executors.shared_pickle import SharedPickle
 
 # Not `-m`, which would let any file of the working directory stand in for a module of ours or of Python's.
 _WORKER = "import sys; sys.path.pop(0); from nas.executors.worker import main; main()"
@@ -31,7 +32,7 @@ class _Worker:
 
 
 class ProcessExecutor(Executor):
-    """Keeps `workers` processes, each with its own copy of the evaluator, alive from job to job.
+    """Keeps `workers` processes, each with its own evaluator but shared arrays, alive from job to job.
 
     They are started afresh (not forked, and without importing the caller's script again), run one thread each, and
     end when the parent does. One that dies, or has to be killed because its job takes too long, costs that job only,
@@ -46,7 +47,8 @@ class ProcessExecutor(Executor):
         timeout_s: float = math.inf,
     ) -> None:
         self.workers = workers
-        self._first = (evaluator, timeout_s)
+        self._shared = SharedPickle(evaluator)
+        self._first = (self._shared.pickled, timeout_s)
         self._timeout_s = timeout_s
         self._log = log
         self._jobs: deque[Job] = deque()
@@ -63,11 +65,12 @@ class ProcessExecutor(Executor):
             "OMP_NUM_THREADS": "1",
             "MKL_NUM_THREADS": "1",
         }
-        command = [sys.executable, "-c", _WORKER, str(theirs.fileno())]
+        inherited = [theirs.fileno(), self._shared.descriptor]
+        command = [sys.executable, "-c", _WORKER, *map(str, inherited)]
         with contextlib.ExitStack() as stack:
             sink: int | IO[bytes] = stack.enter_context(open(self._log, "ab")) if self._log else subprocess.DEVNULL
             process = subprocess.Popen(
-                command, pass_fds=[theirs.fileno()], env=environment, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink
+                command, pass_fds=inherited, env=environment, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink
             )
         theirs.close()
         return _Worker(process, Connection(ours.detach()))
@@ -148,3 +151,4 @@ class ProcessExecutor(Executor):
             worker.connection.close()
         for worker in self._pool:
             worker.process.wait()
+        self._shared.close()

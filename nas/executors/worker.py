@@ -1,4 +1,7 @@
-"""A worker process: gets an evaluator, then jobs, through the socket named by its argument; sends back events."""
+"""A worker process: gets an evaluator, then jobs, through the socket of its first argument; sends back events.
+
+The second argument is the file in which the evaluator's arrays lie.
+"""
 
 from __future__ import annotations
 
@@ -15,10 +18,12 @@ def main() -> None:
     import torch
 
     from nas.executors.base import Started, run_job
+    from nas.executors.shared_pickle import load
 
     torch.set_num_threads(1)
     try:
-        evaluator, timeout_s = connection.recv()
+        pickled, timeout_s = connection.recv()
+        evaluator = load(pickled, int(sys.argv[2]))
         while True:
             job = connection.recv()
             connection.send(Started(job.key))

@@ -21,7 +21,7 @@ from evaluators import (
 )
 from evaluators.device import choose_device
 from evaluators.recipe import AUTO
-from nas.evaluation import device_here
+from nas.evaluation import device_here, refuse_other_data
 from nas.settings import Settings
 from search_space import InputError
 
@@ -42,7 +42,7 @@ class FinalFidelity:
 
     def describe(self) -> dict[str, Any]:
         """Plain data for the run's record."""
-        data = {"data": self.evaluator.data.describe()} if self.own_data else {}
+        data = {"data": self.evaluator.images.describe()} if self.own_data else {}
         return {"fidelity": self.name, **data, "recipe": self.evaluator.recipe.describe()}
 
     def provenance(self) -> dict[str, Any]:
@@ -75,12 +75,12 @@ def final_fidelity(
         assert isinstance(evaluator, ProxyTraining)
         name = next_fidelity(evaluator.recipe, data) or SAME
         recipe = evaluator.recipe if name == SAME else named_recipe(name, data)
-    if recorded is not None and "data" in recorded and data.describe() != recorded["data"]:
-        raise InputError("the data must be what the run began with", settings.data, remedy="restore them")
     costs = math.inf
     if isinstance(evaluator, ProxyTraining):
         costs = max(1.0, training_cost(recipe, data) / training_cost(evaluator.recipe, data))
     made = FinalTraining(data, recipe, device=str(device))
+    if recorded is not None and "data" in recorded:
+        refuse_other_data(made.images.describe(), recorded["data"], settings)
     return FinalFidelity(name, made, costs, own_data=not isinstance(evaluator, ImageEvaluator))
 
 

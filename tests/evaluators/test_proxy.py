@@ -8,7 +8,7 @@ import torch
 
 from evaluators import EvaluationFailed, ProxyTraining, Recipe, load_images, make_image_data
 from evaluators.adapt import proxy_form
-from evaluators.on_images import prepare
+from evaluators.batches import Form, prepare
 from evaluators.proxy import augment
 from search_space import Architecture, Block, Stage, build_model, load_architecture, references
 from search_space.blocks.conv import Conv
@@ -146,7 +146,7 @@ def test_grey_and_colour_images_suit_any_network(given: int, wanted: int) -> Non
     images = rng.integers(0, 256, (40, 10, 12, given)).astype(np.uint8)
     data = make_image_data("noise", {"train": (images, np.arange(40) % 2)})
     ones = torch.ones(given)
-    batches = prepare(data.splits["train"], 100, 16, wanted, 0 * ones, ones, torch.device("cpu"))
+    batches = prepare(data.splits["train"], 100, Form(16, wanted, 0 * ones, ones, torch.device("cpu")))
     assert batches.images.shape[1:] == (wanted, 16, 16)
     assert torch.isfinite(batches.images).all()
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from evaluators import load_images
 from search_space import InputError
@@ -93,42 +92,6 @@ def test_what_is_not_npz_at_all(content: bytes | None, tmp_path: Path) -> None:
 def test_unknown_data_set(spec: str) -> None:
     with pytest.raises(InputError):
         load_images(spec)
-
-
-def write_images(folder: Path, classes: int = 3, each: int = 6) -> None:
-    for label in range(classes):
-        (folder / f"class{label}").mkdir(parents=True)
-        for number in range(each):
-            mode, shape = [("RGB", (70, 90, 3)), ("L", (40, 30))][number % 2]
-            pixels = RNG.integers(0, 256, shape).astype(np.uint8)
-            Image.fromarray(pixels, mode).save(folder / f"class{label}" / f"{number}.png")
-
-
-def test_imagefolder_of_class_folders(tmp_path: Path) -> None:
-    write_images(tmp_path)
-    data = load_images(f"imagefolder:{tmp_path}")
-    assert data.num_classes == 3
-    assert data.splits["train"].images.shape[1:] == (64, 64, 3)
-    assert sum(len(split) for split in data.splits.values()) == 18
-
-
-def test_imagefolder_with_splits(tmp_path: Path) -> None:
-    for split in ("train", "val", "test"):
-        write_images(tmp_path / split)
-    data = load_images(f"imagefolder:{tmp_path}")
-    assert {name: len(split) for name, split in data.splits.items()} == {"train": 18, "val": 18, "test": 18}
-
-
-def test_imagefolder_errors_name_the_file(tmp_path: Path) -> None:
-    write_images(tmp_path)
-    (tmp_path / "class1" / "broken.png").write_bytes(b"not an image")
-    with pytest.raises(InputError, match=r"not a readable image.*broken\.png"):
-        load_images(f"imagefolder:{tmp_path}")
-    with pytest.raises(InputError, match="needs a folder"):
-        load_images(f"imagefolder:{tmp_path / 'missing'}")
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match="not a folder of class folders"):
-        load_images(f"imagefolder:{tmp_path / 'empty'}")
 
 
 def test_fashion_mnist_from_a_local_folder(tmp_path: Path) -> None:
