@@ -14,6 +14,7 @@ from evaluators import ProxyTraining, recipe, sources
 from nas.constraints import Constraint, parse_constraint
 from nas.executors import EXECUTORS, ExecutorOptions
 from nas.objective import parse_names
+from nas.pruning import NONE, PRUNERS
 from nas.target import DEFAULT_WEIGHT, Target, parse_target
 from search_space import InputError
 from search_space.errors import did_you_mean
@@ -23,7 +24,7 @@ DEFAULT_FINALISTS = 5
 # Runs from earlier versions do not have them.
 _ADDED_LATER = (
     *("latency", "interpolate", "target", "target_weight", "finalists"),
-    *("evaluator", "gpus_per_trial", "ray_address", "trial_timeout_s", "retries", "proxy"),
+    *("evaluator", "gpus_per_trial", "ray_address", "trial_timeout_s", "retries", "proxy", "pruner"),
 )
 _NUMBERS = {
     "budget": Integer(1, 10_000_000),
@@ -34,7 +35,7 @@ _NUMBERS = {
 }
 _TEXTS = (
     *("searcher", "objective", "evaluator", "proxy", "data", "data_root", "device"),
-    *("executor", "ray_address", "latency", "target"),
+    *("executor", "ray_address", "latency", "target", "pruner"),
 )
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
@@ -61,6 +62,8 @@ class Settings:
     proxy: str = recipe.AUTO
     """Fidelity of training, and of the images that zero-cost scores see: `auto`, `quick`, `standard`, `thorough`, or a
     recipe's file."""
+    pruner: str = NONE
+    """How trainings that fall behind are stopped: `none`, `asha`, `hyperband` or `median`."""
     gpus_per_trial: float = 0.0
     """Ray only: the share of a GPU for each worker."""
     ray_address: str = ""
@@ -94,6 +97,8 @@ class Settings:
         kind, _, _ = self.evaluator.partition(":")
         if kind in ("table", "noisy-table") and self.proxy != recipe.AUTO:
             raise InputError("--proxy is for evaluators that see images", self.evaluator, remedy="leave it out")
+        if self.pruner not in PRUNERS:
+            raise InputError("--pruner must be a known name", self.pruner, remedy=did_you_mean(self.pruner, PRUNERS))
         object.__setattr__(self, "objective", ",".join(parse_names(self.objective or self._default_objective())))
         object.__setattr__(self, "gpus_per_trial", Number(0, 64).check("--gpus-per-trial", self.gpus_per_trial))
         if self.trial_timeout_s is not None:

@@ -53,7 +53,7 @@ class RegularizedEvolution(SpaceSampler):
             return self.random_network(rng, known)
         found = history.networks
         if self._doubts(history):
-            best = max(found, key=lambda network: network.fitness)
+            best = max((one for one in found if one.arch_id not in history.pruned), key=lambda network: network.fitness)
             if best.arch_id not in pending and best.arch_id not in history.failed:
                 return best.genotype
         alive = found[-self.population_size :]
