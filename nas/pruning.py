@@ -59,8 +59,8 @@ def make_pruning(
         raise InputError("a pruner needs a single objective", value, where=where, remedy=f"name one, or {without}")
     if evaluator.steps < 2:
         rule = "a pruner needs an evaluator that trains for several epochs"
-        remedy = f"{without}, or train longer: --evaluator proxy --proxy thorough"
-        raise InputError(rule, f"{evaluator.describe()['evaluator']} has 1 step", where=where, remedy=remedy)
+        remedy = f"{without}, or use --evaluator proxy with a --proxy of more epochs"
+        raise InputError(rule, f"{evaluator.describe()['evaluator']}: 1 step", where=where, remedy=remedy)
     if metric not in evaluator.directions:
         rule = "a pruner needs an objective that training tells"
         raise InputError(rule, metric, where=where, remedy=f"use --objective {next(iter(evaluator.directions))}")

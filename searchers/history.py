@@ -82,6 +82,11 @@ class History:
         return list(self.by_id.values())
 
     @property
+    def scored(self) -> list[Network]:
+        """Those that were evaluated to the end."""
+        return [network for arch_id, network in self.by_id.items() if arch_id not in self.pruned]
+
+    @property
     def tried(self) -> set[str]:
         """The `arch_id`s of all networks that were evaluated, well or not."""
         return {*self.failed, *self.pruned, *self.by_id}

@@ -285,7 +285,7 @@ def test_requests_that_make_no_sense(
 
 
 def test_one_evaluation_step_is_too_few() -> None:
-    with pytest.raises(InputError, match="fake has 1 step"):
+    with pytest.raises(InputError, match="fake: 1 step"):
         make_pruning("asha", problem(), FakeEvaluator(), "accuracy")
 
 
