@@ -316,14 +316,17 @@ class Interrupted(Exception):
 def test_pruning_on_ray_is_pruning_here_also_when_workers_die_and_it_is_resumed(
     cluster: Cluster, tmp_path: Path
 ) -> None:
-    common: dict[str, Any] = {"budget": 6, "window": WINDOW, "pruner": "asha", "searcher": "random"}
+    common: dict[str, Any] = {"budget": 8, "window": WINDOW, "pruner": "asha", "searcher": "random"}
     expected = search_loop(tmp_path / "here", evaluator=LearningEvaluator(), **common)
     expected.run()
     assert expected.state.counts["pruned"] > 3
 
+    killed: list[int] = []
+
     def disturb(state: State) -> None:
-        if state.done == 3:
-            os.kill(processes(cluster.folder, "ray::Worker")[0], signal.SIGKILL)
+        if state.done == 3 and not killed:
+            killed.append(processes(cluster.folder, "ray::Worker")[0])
+            os.kill(killed[0], signal.SIGKILL)
         if state.done == 6:
             raise Interrupted
 
