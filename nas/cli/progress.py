@@ -24,11 +24,12 @@ class SearchProgress:
 
     on_change: Callable[[State], None]
     on_measure: Callable[[int, int], None]
+    on_train: Callable[[int, int], None]
 
 
 @contextmanager
 def show_progress(title: str) -> Iterator[SearchProgress]:
-    """Progress of a search, and of measuring latencies before and after it; a bar of its own for each."""
+    """Progress of a search, of measuring latencies, and of training finalists; a bar of its own for each."""
     with contextlib.ExitStack() as bars:
         started: dict[str, Callable[..., None]] = {}
 
@@ -47,6 +48,7 @@ def show_progress(title: str) -> Iterator[SearchProgress]:
         yield SearchProgress(
             bar("search", lambda: _live(title) if sys.stderr.isatty() else contextlib.nullcontext(_plain(title))),
             bar("latency", lambda: show_steps("measuring latency")),
+            bar("finalists", lambda: show_steps("training finalists")),
         )
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
-import os
 import random
 import signal
 import subprocess
@@ -15,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import warm
 import yaml
 from support import SMALL_SPACE, nas, trials
 
@@ -27,6 +24,7 @@ BUDGET = 10
 def start(folder: Path, run: str) -> subprocess.Popen[str]:
     (folder / "small.yaml").write_text(SMALL_SPACE)
     arguments = ["search", "--space", "small.yaml", "--budget", str(BUDGET), "--out", run, "--seed", "4"]
+    arguments += ["--finalists", "0"]  # test_finalists.py kills searches while they are trained
     return subprocess.Popen(
         [sys.executable, "-c", "from nas.cli import main; main()", *arguments, "--workers", "2"],
         cwd=folder,
@@ -84,21 +82,6 @@ def test_resumed_equals_unbroken(
 # Many kills, of processes that are forked from one which has loaded PyTorch already.
 
 
-@pytest.fixture
-def forked(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
-    """Starts a process that searches, or goes on; `multiprocessing` keeps the one that it is forked from."""
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), str(Path(__file__).parents[1])]))
-    server = multiprocessing.get_context("forkserver")
-    server.set_forkserver_preload(["warm"])
-
-    def begin(*arguments: Any) -> Any:
-        process = server.Process(target=warm.go_on, args=arguments)
-        process.start()
-        return process
-
-    return begin
-
-
 def check_files(run: Path) -> None:
     for path in run.rglob("[!.]*.yaml"):
         assert yaml.safe_load(path.read_text())["schema_version"] == 1
@@ -120,7 +103,7 @@ def test_killed_at_random_moments(
     searcher: str, objective: str, budget: int, kills: int, pruner: str, forked: Callable[..., Any], tmp_path: Path
 ) -> None:
     whole, run, rng = tmp_path / "whole", tmp_path / "run", random.Random(0)
-    unbroken = forked(whole, searcher, objective, budget, pruner)
+    unbroken = forked(whole, searcher, objective, budget, 0, pruner)
     unbroken.join(200)
     assert unbroken.exitcode == 0
     expected = trials(whole)
@@ -129,7 +112,7 @@ def test_killed_at_random_moments(
     killed = 0
     while killed < kills:
         before = len(trials(run))
-        process = forked(run, searcher, objective, budget, pruner)
+        process = forked(run, searcher, objective, budget, 0, pruner)
         if killed % 3 == 0:  # while it starts, replays, or ends
             process.join(rng.uniform(0, 0.5))
         else:  # while it searches
@@ -144,7 +127,7 @@ def test_killed_at_random_moments(
         assert len(now) >= before
         assert now == expected[: len(now)]
         check_files(run)
-    last = forked(run, searcher, objective, budget, pruner)
+    last = forked(run, searcher, objective, budget, 0, pruner)
     last.join(200)
     assert last.exitcode == 0
     assert trials(run) == expected
