@@ -41,6 +41,16 @@ class Evaluator(ABC):
     """Which way is better, for the metrics a search may rank by."""
     noisy: bool = True
     """Whether another seed gives another score, so that a second look at a network is worth something."""
+    rungs: tuple[int, ...] = ()
+    """After so many steps a report is to have the metrics of `directions`, for whoever may stop the evaluation there.
+
+    To be set before the first evaluation; it does not change the result.
+    """
+
+    @property
+    def steps(self) -> int:
+        """The number of steps of each evaluation, if there may be `rungs` among them; else 1."""
+        return 1
 
     @abstractmethod
     def evaluate(self, architecture: Architecture, *, seed: int) -> Iterator[Report]:

@@ -36,6 +36,11 @@ class ProxyTraining(ImageEvaluator):
         """The data, the recipe, the device and its precision."""
         return {**super().describe(), "amp": str(amp_dtype(self.device))}
 
+    @property
+    def steps(self) -> int:
+        """Epochs."""
+        return self.recipe.epochs
+
     def score(self, model: nn.Module, train: Batches, generator: torch.Generator) -> Iterator[Report]:
         """Train and validate; one report an epoch."""
         recipe = self.recipe
@@ -69,7 +74,8 @@ class ProxyTraining(ImageEvaluator):
             if not math.isfinite(train_loss):
                 raise EvaluationFailed(f"training diverged: the loss is {train_loss} in epoch {epoch}")
             if epoch < recipe.epochs:
-                yield Report(epoch, recipe.epochs, {"train_loss": train_loss})
+                learned = self._validate(average or model, train) if epoch in self.rungs else {}
+                yield Report(epoch, recipe.epochs, {**learned, "train_loss": train_loss})
         yield Report(
             recipe.epochs, recipe.epochs, {**self._validate(average or model, train), "train_loss": train_loss}
         )

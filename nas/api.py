@@ -24,6 +24,7 @@ from nas.known import Known
 from nas.latency_tables import find_table
 from nas.loop import State
 from nas.objective import objectives
+from nas.pruning import warn_of_few_steps
 from nas.result import Interrupted, SearchResult
 from nas.run_folder import RunFolder
 from nas.runs import default_path
@@ -84,6 +85,8 @@ def search(
     request = Request(chosen, loaded, evaluator, known, genotypes, final)
     sampler = searchers.make_sampler(chosen.searcher, request.problem(), chosen.seed)  # raises before there is a folder
     _refuse_start_beyond_limits(request, sampler)
+    if request.pruning(sampler) is not None:
+        warn_of_few_steps(evaluator.steps)
     table = dump_table(known.predictor.table) if known.predictor is not None else ""
     folder = RunFolder.create(
         path,

@@ -52,16 +52,27 @@ class AskTell(ABC):
         """The values of the objectives of a proposal, None if it failed; and by how much it exceeds each limit."""
 
     @abstractmethod
+    def prune(
+        self, number: int, reported: Mapping[int, float], stand_in: float | None, excess: Mapping[str, float]
+    ) -> None:
+        """The evaluation of a proposal was stopped early.
+
+        `reported` are the values of the objective that it had by then; `stand_in` is a guess on the safe side at what
+        it would have come to, if one can be made.
+        """
+
+    @abstractmethod
     def reject(
         self, number: int, values: Sequence[float] | None = None, excess: Mapping[str, float] | None = None
     ) -> None:
         """A proposal was turned down; with values if it `told_of_rejected`."""
 
     @abstractmethod
-    def take_up(self, number: int, params: Params, excess: Mapping[str, float]) -> int:
+    def take_up(self, number: int, params: Params, excess: Mapping[str, float], reported: Mapping[int, float]) -> int:
         """Proposal `number` of a record, as if it had just been asked for; those before it were turned down.
 
-        The number it now has: another, if more were asked for since than the record knows of.
+        `reported` is what it will have reported if it was stopped early. The number it now has: another, if more were
+        asked for since than the record knows of.
         """
 
     @abstractmethod
@@ -118,9 +129,23 @@ class AskOurs(AskTell):
         if values is None:
             self._history.failed |= {arch_id}
         else:
-            scores = tuple(one.sign * value for one, value in zip(self._problem.objectives, values, strict=True))
-            learned = tuple(excess[name] for name in self._problem.learned_limits)
-            self._history.add(Observation(number, genotype, arch_id, scores, learned))
+            self._observe(number, genotype, arch_id, values, excess)
+
+    def _observe(
+        self, number: int, genotype: Genotype, arch_id: str, values: Sequence[float], excess: Mapping[str, float]
+    ) -> None:
+        scores = tuple(one.sign * value for one, value in zip(self._problem.objectives, values, strict=True))
+        learned = tuple(excess[name] for name in self._problem.learned_limits)
+        self._history.add(Observation(number, genotype, arch_id, scores, learned))
+
+    def prune(
+        self, number: int, reported: Mapping[int, float], stand_in: float | None, excess: Mapping[str, float]
+    ) -> None:
+        """It observes the guess: nothing at all would be less than is known of most networks."""
+        genotype, arch_id = self._under_way.pop(number)
+        self._history.pruned |= {arch_id}
+        if stand_in is not None:
+            self._observe(number, genotype, arch_id, [stand_in], excess)
 
     def reject(
         self, number: int, values: Sequence[float] | None = None, excess: Mapping[str, float] | None = None
@@ -128,7 +153,7 @@ class AskOurs(AskTell):
         """It knows by itself what is not allowed and what is known."""
         del self._under_way[number]
 
-    def take_up(self, number: int, params: Params, excess: Mapping[str, float]) -> int:
+    def take_up(self, number: int, params: Params, excess: Mapping[str, float], reported: Mapping[int, float]) -> int:
         """Proposal `number` of a record, as if it had just been asked for; those before it were turned down.
 
         The number it now has: another, if more were asked for since than the record knows of.
@@ -180,13 +205,25 @@ class AskOptuna(AskTell):
                 trial.set_constraint(name, value)
         self._tell(number, values)
 
+    def prune(
+        self, number: int, reported: Mapping[int, float], stand_in: float | None, excess: Mapping[str, float]
+    ) -> None:
+        """Optuna's samplers have their own ways with what was pruned, and go by what was reported."""
+        trial = self._asked.pop(number, None)  # none if it was taken up, with all that
+        if trial is not None:
+            for name, value in excess.items():
+                trial.set_constraint(name, value)
+            for step, value in reported.items():
+                trial.report(value, step)
+        self._tell(number, None, TrialState.PRUNED)
+
     def reject(
         self, number: int, values: Sequence[float] | None = None, excess: Mapping[str, float] | None = None
     ) -> None:
         """A proposal was turned down."""
         self.tell(number, values, excess or {})
 
-    def take_up(self, number: int, params: Params, excess: Mapping[str, float]) -> int:
+    def take_up(self, number: int, params: Params, excess: Mapping[str, float], reported: Mapping[int, float]) -> int:
         """Proposal `number` of a record, as if it had just been asked for; those before it were turned down.
 
         The number it now has: another, if more were asked for since than the record knows of.
@@ -194,7 +231,12 @@ class AskOptuna(AskTell):
         while self.asked < number:
             self._study.add_trial(create_trial(state=TrialState.FAIL))
             self.asked += 1
-        trial = create_trial(state=TrialState.RUNNING, params=dict(params), distributions=self._distributions)
+        trial = create_trial(
+            state=TrialState.RUNNING,
+            params=dict(params),
+            distributions=self._distributions,
+            intermediate_values=dict(reported),
+        )
         for name, value in excess.items():
             trial.set_constraint(name, value)
         self._study.add_trial(trial)
@@ -205,8 +247,8 @@ class AskOptuna(AskTell):
         """Nothing but what is seen."""
         return None
 
-    def _tell(self, number: int, values: Sequence[float] | None) -> None:
+    def _tell(self, number: int, values: Sequence[float] | None, without: TrialState = TrialState.FAIL) -> None:
         try:
-            self._study.tell(number, values, state=TrialState.FAIL if values is None else None)
+            self._study.tell(number, values, state=without if values is None else None)
         except Exception as error:
             raise self._blame(error) from error

@@ -20,6 +20,7 @@ from optuna.samplers import BaseSampler
 from nas.ask_tell import Proposal, make_ask_tell
 from nas.constraints import Constraint, violated
 from nas.executors import Executor, Failed, Finished, Job
+from nas.pruning import Pruning
 from nas.record import TrialLog, TrialRecord
 from nas.scored import Ranking, Scored
 from nas.target import REWARD, Target
@@ -31,6 +32,7 @@ MAX_REJECTED = 2_000
 """So many proposals in a row may be turned down before the sampler counts as having nothing new to say."""
 _SURE_OF = 10
 """Of so many of the best networks another look is worth its price."""
+_ROUNDING = 1e-6
 
 
 @dataclass
@@ -38,9 +40,14 @@ class State:
     """How far a search is."""
 
     budget: int
+    """How many trainings may be spent."""
     counts: Counter[str] = field(default_factory=Counter)
-    """Trials `complete` and `failed`; of those complete, `again` were further looks at a network; proposals
+    """Trials `complete`, `pruned` and `failed`; of those complete, `again` were further looks at a network; proposals
     `infeasible` and `duplicate`."""
+    spent: float = 0.0
+    """Full-training equivalents: a trial that was pruned counts as the share of a training that it had, others as 1."""
+    spent_before: float = 0.0
+    """Of these, in earlier sessions."""
     front: list[Scored] = field(default_factory=list)
     """The best network so far; with several objectives, the Pareto front, in order of the first objective."""
     replayed: int = 0
@@ -56,7 +63,11 @@ class State:
     @property
     def done(self) -> int:
         """Trials that have ended."""
-        return self.counts["complete"] + self.counts["failed"]
+        return self.counts["complete"] + self.counts["pruned"] + self.counts["failed"]
+
+    def affords(self, trainings: int) -> bool:
+        """Whether the budget suffices for so many more, if none of them is cut short."""
+        return self.spent + trainings <= self.budget + _ROUNDING
 
 
 @dataclass
@@ -92,6 +103,7 @@ class SearchLoop:
         seed: int,
         constraints: Sequence[Constraint] = (),
         target: Target | None = None,
+        pruning: Pruning | None = None,
         recorded: Sequence[TrialRecord] = (),
         window: int = 1,
         on_change: Callable[[State], None] = lambda state: None,
@@ -105,11 +117,15 @@ class SearchLoop:
         self._log = log
         self._seed = seed
         self._target = target
+        self._pruning = pruning
+        self._stand_ins: dict[str, float | None] = {}  # arch_id -> of networks that were pruned
         self._constraints = constraints
         self._scored: dict[str, Scored] = {}
         self._recorded = deque(recorded)
         self._window = window
         self._on_change = on_change
+        if pruning is None and any(record.pruned for record in recorded):
+            raise InputError("trials of the journal were pruned, but the run has no pruner", remedy="restore run.yaml")
         self._started = 0
         self._rejected: Counter[str] = Counter()
         self._looks: Counter[str] = Counter()  # arch_id -> trials, those under way included
@@ -128,7 +144,7 @@ class SearchLoop:
             self._tell(self._pending.popleft())
             self._exhausted = False  # the sampler knows more now
             self._fill(deadline)
-        if self.state.done >= self.state.budget:
+        if not self.state.affords(1):
             return "budget"
         return "exhausted" if self._exhausted else "time limit"
 
@@ -143,7 +159,8 @@ class SearchLoop:
     # Proposing.
 
     def _fill(self, deadline: float) -> None:
-        while len(self._pending) < self._window and self._started < self.state.budget and not self._exhausted:
+        # What is under way may take a whole training each; nothing is begun that the budget could not pay in full.
+        while len(self._pending) < self._window and self.state.affords(len(self._pending) + 1) and not self._exhausted:
             # Then as now, it had nothing new to say until it was told more.
             early = bool(self._recorded) and self._recorded[0].told > self.state.done
             if self._recorded and not self._ask_again:
@@ -168,11 +185,18 @@ class SearchLoop:
                     pending.record, pending.replayed = self._recorded.popleft(), True
                     self.state.replayed += 1
                 else:
-                    seed = look_seed(self._seed, pending.look)
-                    self._executor.submit(Job(pending.number, pending.architecture, seed))
+                    self._executor.submit(self._job(pending))
             self._started += 1
             self._looks[pending.architecture.arch_id] += 1
             self._pending.append(pending)
+
+    def _job(self, pending: _Pending) -> Job:
+        """A further look is not judged: if only those count that do well, the mean is that of lucky ones."""
+        judge = None
+        if self._pruning is not None and not pending.look:
+            factor = 1.0 if self._target is None else self._target.reward(1.0, pending.cost)
+            judge = self._pruning.judge(self._started, factor)
+        return Job(pending.number, pending.architecture, look_seed(self._seed, pending.look), judge)
 
     def _propose(self, deadline: float) -> _Pending | None:
         """The next proposal to be evaluated; None if there is none among the next `MAX_REJECTED`, or in time."""
@@ -189,7 +213,7 @@ class SearchLoop:
                 look = self._looks[architecture.arch_id]
                 told = self.state.done
                 return _Pending(proposal.number, architecture, proposal.params, cost, rejected, look, told)
-            self._turn_down(proposal, kind, architecture.arch_id, cost)
+            self._turn_down(proposal, kind, architecture, cost)
             if len(self._looks) + len(self._infeasible) >= self._size:
                 return None
             if sum(self._rejected.values()) % 50 == 0:
@@ -225,15 +249,18 @@ class SearchLoop:
     def _known_constraints(self) -> list[Constraint]:
         return [constraint for constraint in self._constraints if str(constraint) not in self._problem.learned_limits]
 
-    def _turn_down(self, proposal: Proposal, kind: str, arch_id: str, cost: dict[str, float]) -> None:
+    def _turn_down(self, proposal: Proposal, kind: str, architecture: Architecture, cost: dict[str, float]) -> None:
         """What is turned down costs no budget. A sampler that has to be told learns a network's scores if it has any.
 
         Of one that is not allowed it wants a value, too; it is what is known, or the median of what was seen: the
-        limits are what counts.
+        limits are what counts. Of one that was pruned it now learns the guess at its score, lest it insist on it.
         """
         self._rejected[kind] += 1
         self.state.counts[kind] += 1
-        known = self._scored.get(arch_id)
+        known, guess = self._scored.get(architecture.arch_id), self._stand_ins.get(architecture.arch_id)
+        if self._sampler.told_of_rejected and kind == "duplicate" and guess is not None:
+            self._sampler.reject(proposal.number, [guess], self._excess(self._problem.known(architecture)))
+            return
         if not self._sampler.told_of_rejected or not self._scored or (kind == "duplicate" and known is None):
             self._sampler.reject(proposal.number)
             return
@@ -250,7 +277,7 @@ class SearchLoop:
             rule = f"trial {self.state.replayed} of the journal must be the network of its params"
             raise InputError(rule, record.arch_id, remedy="restore journal.log and run.yaml from a copy")
         excess = {} if record.failed else self._excess({**record.metrics, **record.cost})
-        number = self._sampler.take_up(record.ask, record.params, excess)
+        number = self._sampler.take_up(record.ask, record.params, excess, record.reported if record.pruned else {})
         self.state.counts.update(record.rejected)
         self.state.replayed += 1
         look = self._looks[architecture.arch_id]
@@ -287,12 +314,13 @@ class SearchLoop:
             self._on_change(self.state)
 
     def _outcome(self, pending: _Pending, event: Finished | Failed) -> TrialRecord:
-        metrics = event.metrics if isinstance(event, Finished) else {}
+        ended = event if isinstance(event, Finished) else Finished(event.key, {}, event.seconds)
+        metrics, pruned = ended.metrics, ended.share < 1
         reason = "" if isinstance(event, Finished) else event.reason or "failed without saying why"
         for name, value in metrics.items():
             if not math.isfinite(value):
                 reason = f"the evaluator returned {name} = {value}"
-        if self._target is not None and not reason:
+        if self._target is not None and not reason and not pruned:
             metrics = {**metrics, REWARD: self._target.reward(metrics[self._target.objective], pending.cost)}
         return TrialRecord(
             ask=pending.number,
@@ -305,6 +333,8 @@ class SearchLoop:
             told=pending.told,
             rejected=pending.rejected,
             reason=reason,
+            reported={} if reason else ended.reported,
+            equivalents=ended.share,
         )
 
     # Telling.
@@ -313,15 +343,23 @@ class SearchLoop:
         record = pending.record
         assert record is not None
         metrics = {**record.metrics, **record.cost}
-        values, excess = (None, {}) if record.failed else (self._values(metrics), self._excess(metrics))
+        values = None if record.failed or record.pruned else self._values(metrics)
+        excess = {} if record.failed else self._excess(metrics)
         if not pending.replayed and self._log is not None:
             self._log.append(record, values, excess)
         self.state.training_seconds += record.seconds
-        self._sampler.tell(pending.number, values, excess)
-        if record.failed:
-            self.state.counts["failed"] += 1
+        self.state.spent += record.equivalents
+        self.state.spent_before += record.equivalents if pending.replayed else 0.0
+        if self._pruning is not None:
+            self._pruning.tell(record.reported, values[0] if values is not None else None)
+        if record.pruned and self._pruning is not None:
+            guess = self._stand_ins[record.arch_id] = self._pruning.stand_in(record.reported)
+            self._sampler.prune(pending.number, record.reported, guess, excess)
+            self.state.counts["pruned"] += 1
         else:
-            self.state.counts["complete"] += 1
+            self._sampler.tell(pending.number, values, excess)
+            self.state.counts["failed" if record.failed else "complete"] += 1
+        if values is not None:
             self._rank(pending.architecture, record)
         self._on_change(self.state)
 

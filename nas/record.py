@@ -21,12 +21,17 @@ from search_space.component import plain_number
 from search_space.space import Params
 
 STUDY_NAME = "nas"
+_STATES = {  # failed, pruned
+    (False, False): TrialState.COMPLETE,
+    (False, True): TrialState.PRUNED,
+    (True, False): TrialState.FAIL,
+}
 logging.getLogger("optuna").setLevel(logging.WARNING)
 
 
 @dataclass(frozen=True)
 class TrialRecord:
-    """A finished trial. `metrics` is empty for a failed one, which has a `reason` instead."""
+    """A finished trial. `metrics` is empty for a failed one, which has a `reason` instead, and for a pruned one."""
 
     ask: int
     """Number of the sampler's proposal that became this trial."""
@@ -42,11 +47,20 @@ class TrialRecord:
     rejected: Mapping[str, int] = field(default_factory=dict)
     """Proposals turned down since the previous trial, by kind: `duplicate`, `infeasible`."""
     reason: str = ""
+    reported: Mapping[int, float] = field(default_factory=dict)
+    """Step -> the objective, where a pruner was asked."""
+    equivalents: float = 1.0
+    """What it cost, as a share of a full evaluation: below 1 if it was pruned."""
 
     @property
     def failed(self) -> bool:
         """Whether it ended without a score."""
         return bool(self.reason)
+
+    @property
+    def pruned(self) -> bool:
+        """Whether it was stopped early, and has no score for that."""
+        return self.equivalents < 1
 
 
 class _FolderIsLocked(JournalFileOpenLock):
@@ -84,7 +98,8 @@ class TrialLog:
     def append(self, record: TrialRecord, values: Sequence[float] | None, excess: Mapping[str, float]) -> None:
         """Add a finished trial; it is on the disk when this returns.
 
-        `values` are those of the objectives, None for a failed trial; `excess` over each limit is at most 0 if kept.
+        `values` are those of the objectives, None for a failed or pruned trial, so that Optuna takes nothing that was
+        seen on the way for a result; `excess` over each limit is at most 0 if kept.
         """
         attributes: dict[str, Any] = {
             "arch_id": record.arch_id,
@@ -98,12 +113,15 @@ class TrialLog:
         }
         if record.failed:
             attributes["reason"] = record.reason
+        if record.pruned:
+            attributes["equivalents"] = record.equivalents
         trial = create_trial(
-            state=TrialState.FAIL if record.failed else TrialState.COMPLETE,
+            state=_STATES[record.failed, record.pruned],
             values=values,
             params=dict(record.params),
             distributions=self._distributions,
             user_attrs=attributes,
+            intermediate_values=dict(record.reported),
         )
         for name, value in excess.items():
             trial.set_constraint(name, value)
@@ -133,12 +151,26 @@ def _record(trial: FrozenTrial, cost_names: tuple[str, ...]) -> TrialRecord:
     known = {name: attributes.pop(name) for name in ("ask", "arch_id", "seconds", "rejected")}
     counts = {name: attributes.pop(name, 0) for name in ("look", "told")}  # journals of earlier versions lack them
     reason = attributes.pop("reason", "")
+    equivalents = float(attributes.pop("equivalents", 1))
+    reported = {step: float(value) for step, value in trial.intermediate_values.items()}
     cost = {name: plain_number(float(attributes.pop(name))) for name in cost_names}
     metrics = {name: float(value) for name, value in attributes.items()}
     numbers = (known["ask"], *counts.values())
     if not all(isinstance(number, int) for number in numbers) or not isinstance(known["rejected"], dict):
         raise TypeError("ask, look and told must be numbers, rejected a mapping")
-    return TrialRecord(params=dict(trial.params), cost=cost, metrics=metrics, reason=reason, **known, **counts)
+    pruned = equivalents < 1
+    if not 0 < equivalents <= 1 or (pruned and not reported) or trial.state is not _STATES.get((bool(reason), pruned)):
+        raise ValueError(f"the attributes of a trial are not those of one that is {trial.state.name}")
+    return TrialRecord(
+        params=dict(trial.params),
+        cost=cost,
+        metrics=metrics,
+        reason=reason,
+        reported=reported,
+        equivalents=equivalents,
+        **known,
+        **counts,
+    )
 
 
 def _drop_torn_line(path: Path) -> None:

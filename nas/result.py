@@ -41,6 +41,8 @@ class SearchResult:
     """Over all sessions that ended by themselves or by Ctrl-C."""
     training_time_s: float
     """Time inside evaluations, summed over workers and sessions."""
+    full_training_equivalents: float
+    """What of the budget was spent: a trial that was pruned counts as the share of a training that it had."""
     finalists: tuple[Finalist, ...] = ()
     """The candidates that were trained again or timed on the device, the winner first."""
     finalists_not_timed: str = ""
@@ -65,6 +67,7 @@ class SearchResult:
             "stopped_by": self.stopped_by,
             "wall_time_s": round(self.wall_time_s, 3),
             "training_time_s": round(self.training_time_s, 3),
+            "full_training_equivalents": round(self.full_training_equivalents, 3),
             "finalists": [finalist.to_dict() for finalist in self.finalists],
             "finalists_not_timed": self.finalists_not_timed,
             "finalists_not_trained": self.finalists_not_trained,

@@ -7,6 +7,8 @@ import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
+from optuna.samplers import BaseSampler
+
 from evaluators import Evaluator
 from latency.runtimes import same_here
 from nas.evaluation import provenance
@@ -27,6 +29,7 @@ from nas.known import Known
 from nas.loop import SearchLoop, State
 from nas.objective import objectives
 from nas.pareto import Hypervolume, write_front
+from nas.pruning import Pruning, make_pruning
 from nas.record import TrialLog
 from nas.result import BestNetwork, NothingFound, SearchResult
 from nas.run_folder import RunFolder
@@ -35,7 +38,7 @@ from nas.settings import Settings
 from nas.target import REWARD
 from search_space import Architecture, SearchSpace
 from search_space.space import Genotype
-from searchers import Objective, Problem, distributions, make_sampler
+from searchers import Objective, Problem, SpaceSampler, distributions, make_sampler
 
 OnProgress = Callable[[int, int], None]
 
@@ -73,6 +76,17 @@ class Request:
             self.start,
         )
 
+    def pruning(self, sampler: BaseSampler) -> Pruning | None:
+        """How trainings are stopped early, if they are. Raises `InputError` where that makes no sense."""
+        target = self.settings.parsed_target()
+        return make_pruning(
+            self.settings.pruner,
+            self.problem(),
+            self.evaluator,
+            self.settings.objective if target is None else target.objective,
+            crosses_limits=isinstance(sampler, SpaceSampler) and sampler.crosses_limits,
+        )
+
 
 def run(
     folder: RunFolder,
@@ -101,6 +115,8 @@ class _Session:
         directions = [objective.direction for objective in problem.objectives]
         log = TrialLog(folder.journal, directions, distributions(request.space))
         self._recorded = log.read(request.known.names)
+        pruning = request.pruning(sampler)
+        request.evaluator.rungs = pruning.rungs if pruning is not None else ()
         self._executor = make_executor(
             settings.executor, request.evaluator, settings.executor_options(), folder.worker_log
         )
@@ -113,6 +129,7 @@ class _Session:
             seed=settings.seed,
             constraints=self._constraints,
             target=settings.parsed_target(),
+            pruning=pruning,
             recorded=self._recorded,
             window=settings.window,
             on_change=self._changed,
@@ -253,6 +270,7 @@ class _Session:
             stopped_by=stopped_by,
             wall_time_s=self._earlier_s + time.monotonic() - self._started,
             training_time_s=state.training_seconds + self._finals.seconds,
+            full_training_equivalents=state.spent,
             finalists=() if outcome is None else outcome.finalists,
             finalists_not_timed=self._not_timed,
             finalists_not_trained="" if outcome is None else outcome.not_trained,

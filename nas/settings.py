@@ -14,6 +14,7 @@ from evaluators import ProxyTraining, recipe, sources
 from nas.constraints import Constraint, parse_constraint
 from nas.executors import EXECUTORS, ExecutorOptions
 from nas.objective import parse_names
+from nas.pruning import NONE, PRUNERS
 from nas.target import DEFAULT_WEIGHT, Target, parse_target
 from search_space import InputError
 from search_space.errors import did_you_mean
@@ -26,7 +27,7 @@ NO_FINAL_TRAINING = "none"
 _ADDED_LATER = (
     *("latency", "interpolate", "target", "target_weight", "finalists"),
     *("evaluator", "gpus_per_trial", "ray_address", "trial_timeout_s", "retries", "proxy"),
-    *("final_proxy", "final_seeds"),
+    *("final_proxy", "final_seeds", "pruner"),
 )
 _NUMBERS = {
     "budget": Integer(1, 10_000_000),
@@ -38,7 +39,7 @@ _NUMBERS = {
 }
 _TEXTS = (
     *("searcher", "objective", "evaluator", "proxy", "final_proxy", "data", "data_root", "device"),
-    *("executor", "ray_address", "latency", "target"),
+    *("executor", "ray_address", "latency", "target", "pruner"),
 )
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
@@ -65,6 +66,8 @@ class Settings:
     proxy: str = recipe.AUTO
     """Fidelity of training, and of the images that zero-cost scores see: `auto`, `quick`, `standard`, `thorough`, or a
     recipe's file."""
+    pruner: str = NONE
+    """How trainings that fall behind are stopped: `none`, `asha`, `hyperband` or `median`."""
     gpus_per_trial: float = 0.0
     """Ray only: the share of a GPU for each worker."""
     ray_address: str = ""
@@ -108,6 +111,8 @@ class Settings:
         if kind in ("table", "noisy-table") and self.final_proxy not in (recipe.AUTO, NO_FINAL_TRAINING):
             why = "--final-proxy is for searches on images; a table's networks have been trained"
             raise InputError(why, self.evaluator, remedy="leave it out")
+        if self.pruner not in PRUNERS:
+            raise InputError("--pruner must be a known name", self.pruner, remedy=did_you_mean(self.pruner, PRUNERS))
         object.__setattr__(self, "objective", ",".join(parse_names(self.objective or self._default_objective())))
         object.__setattr__(self, "gpus_per_trial", Number(0, 64).check("--gpus-per-trial", self.gpus_per_trial))
         if self.trial_timeout_s is not None:

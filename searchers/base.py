@@ -143,6 +143,7 @@ class SpaceSampler(BaseSampler):
         for trial in trials[len(self._history) :]:
             self._history.add(self._read(trial))
         self._history.failed = frozenset(failed)
+        self._history.pruned = frozenset(self._networks(study, TrialState.PRUNED))
         return self._history
 
     def _networks(self, study: Study, state: TrialState) -> set[str]:

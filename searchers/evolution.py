@@ -49,10 +49,12 @@ class RegularizedEvolution(SpaceSampler):
     def propose(self, history: History, pending: AbstractSet[str], rng: np.random.Generator) -> Genotype | None:
         """A random network while the first population is being filled, then a child."""
         known = pending | history.tried
-        if len(known) < self.population_size or not len(history):
+        if len(known) < self.population_size:
             return self.random_network(rng, known)
-        found = history.networks
-        if self._doubts(history):
+        found = history.scored  # a population of networks that were pruned has nobody to learn from
+        if not found:
+            return self.random_network(rng, known)
+        if self._doubts(found):
             best = max(found, key=lambda network: network.fitness)
             if best.arch_id not in pending and best.arch_id not in history.failed:
                 return best.genotype
@@ -72,12 +74,12 @@ class RegularizedEvolution(SpaceSampler):
 
         return self.first_new(mutated, known, self.max_mutations) or self.random_network(rng, known)
 
-    def _doubts(self, history: History) -> bool:
+    def _doubts(self, found: Sequence[Network]) -> bool:
         """Whether the best network is to be looked at again, lest it be the luckiest."""
         if not self.problem.noisy or len(self.problem.objectives) > 1:
             return False
-        looks = len(history) - _SETTLED * self.population_size
-        return len(history) - len(history.by_id) < self.again * looks
+        looks = sum(len(network.looks) for network in found)
+        return looks - len(found) < self.again * (looks - _SETTLED * self.population_size)
 
 
 def _ranks(found: Sequence[Network], alive: Sequence[Network]) -> dict[str, tuple[float, ...]]:

@@ -66,6 +66,8 @@ class History:
         self.by_id: dict[str, Network] = {}
         self.failed: frozenset[str] = frozenset()
         """The `arch_id`s of networks that could not be evaluated."""
+        self.pruned: frozenset[str] = frozenset()
+        """Those of networks that were stopped early. They may have been observed: with a guess instead of a score."""
         for look in observed:
             self.add(look)
 
@@ -80,9 +82,19 @@ class History:
         return list(self.by_id.values())
 
     @property
+    def scored(self) -> list[Network]:
+        """Those that were evaluated to the end."""
+        return [network for arch_id, network in self.by_id.items() if arch_id not in self.pruned]
+
+    @property
     def tried(self) -> set[str]:
         """The `arch_id`s of all networks that were evaluated, well or not."""
-        return {*self.failed, *self.by_id}
+        return {*self.failed, *self.pruned, *self.by_id}
+
+    @property
+    def closed(self) -> frozenset[str]:
+        """The `arch_id`s of networks that are not to be looked at again, whatever is believed of them."""
+        return self.failed | self.pruned
 
     def upto(self, looks: int) -> History:
         """The history as it was after so many looks."""

@@ -95,7 +95,7 @@ class PredictorGuided(SpaceSampler):
         since = {look.arch_id for look in history.observed[upto:]}
         for genotype, arch_id in self._pool(history.upto(upto)):
             if arch_id is not None:
-                if arch_id not in pending and arch_id not in since and arch_id not in history.failed:
+                if arch_id not in pending and arch_id not in since and arch_id not in history.closed:
                     return genotype
             elif self.arch_id(genotype) not in known and self.violation(genotype) == 0:
                 return genotype

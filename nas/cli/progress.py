@@ -117,6 +117,8 @@ def _status(state: State) -> str:
         best = f"front of {len(state.front)}  {best}"
     counts = state.counts
     rejected = f"{counts['infeasible']} infeasible, {counts['duplicate']} duplicate, {counts['failed']} failed"
+    if counts["pruned"]:
+        rejected = f"{state.done} trials, {counts['pruned']} pruned, {rejected}"
     return f"{best}  ({rejected})"
 
 
@@ -131,8 +133,8 @@ class _Clock:
 
     def text(self, state: State) -> str:
         elapsed = time.monotonic() - self._started
-        fresh = state.done - state.replayed
-        left = duration(elapsed / fresh * (state.budget - state.done)) if fresh > 0 else "?"
+        fresh = state.spent - state.spent_before
+        left = duration(elapsed / fresh * (state.budget - state.spent)) if fresh > 0 else "?"
         return f"{duration(elapsed)} elapsed, {left} left"
 
 
@@ -156,7 +158,7 @@ def _live(title: str) -> Iterator[Callable[[State], None]]:
     with Live(Group(bar, below), console=Console(stderr=True), refresh_per_second=4):
 
         def on_change(state: State) -> None:
-            bar.update(task, completed=state.done, total=state.budget, clock=clock.text(state))
+            bar.update(task, completed=state.spent, total=state.budget, clock=clock.text(state))
             below.plain = _status(state)
 
         yield on_change
@@ -168,12 +170,11 @@ def _plain(title: str) -> Callable[[State], None]:
 
     def on_change(state: State) -> None:
         now = time.monotonic()
-        finished = state.done == state.budget
+        finished = not state.affords(1)
         if state.done == said[0] or not (finished or now - said[1] >= _PLAIN_SECONDS):
             return
         said[:] = [state.done, now]
-        print(
-            f"{title}: {state.done}/{state.budget}  {clock.text(state)}  {_status(state)}", file=sys.stderr, flush=True
-        )
+        spent = f"{state.spent:.1f}" if state.counts["pruned"] else str(state.done)
+        print(f"{title}: {spent}/{state.budget}  {clock.text(state)}  {_status(state)}", file=sys.stderr, flush=True)
 
     return on_change

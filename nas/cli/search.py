@@ -27,7 +27,9 @@ def add_to(app: typer.Typer) -> None:
 
 def search(
     space: Annotated[str, typer.Option(help="A preset (see `nas spaces`) or a space file.")],
-    budget: Annotated[int, typer.Option(help="How many networks to train.")],
+    budget: Annotated[
+        int, typer.Option(help="How many networks to train; with --pruner, the cost of so many full trainings.")
+    ],
     data: Annotated[
         str, typer.Option(help="digits, fashion-mnist, cifar10, cifar100, npz:FILE or imagefolder:DIR.")
     ] = "digits",
@@ -63,6 +65,10 @@ def search(
     proxy: Annotated[
         str, typer.Option(help="How thoroughly networks are trained: quick, standard, thorough or a recipe's .yaml.")
     ] = "auto",
+    pruner: Annotated[
+        str,
+        typer.Option(help="Stop trainings that fall behind: none, asha, hyperband or median. Needs several epochs."),
+    ] = "none",
     resolution: Annotated[
         str, typer.Option(help="In px, separated by commas, instead of the space's own.", show_default=False)
     ] = "",
@@ -136,6 +142,7 @@ def search(
             device=device,
             evaluator=evaluator,
             proxy=proxy,
+            pruner=pruner,
             gpus_per_trial=gpus_per_trial,
             ray_address=ray_address,
             trial_timeout_s=parse_duration(trial_timeout, "--trial-timeout") if trial_timeout else None,
@@ -214,6 +221,8 @@ def _conclude(result: SearchResult, json: bool) -> None:
         if final := final_line(result):
             typer.echo(f"               {final}")
         typer.echo(f"trials         {counts}; stopped by {result.stopped_by}, {duration(result.wall_time_s)}")
+        if result.counts["pruned"]:
+            typer.echo(f"cost           that of {result.full_training_equivalents:.1f} full trainings")
         if result.finalists:
             print_finalists(result)
         if result.finalists_not_trained:

@@ -6,9 +6,10 @@ import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from evaluators import EvaluationFailed, Evaluator, OutOfMemory, Report
+from nas.executors.judging import Judge
 from search_space import Architecture
 from search_space.errors import WorkFailed
 
@@ -20,6 +21,8 @@ class Job:
     key: int
     architecture: Architecture
     seed: int
+    judge: Judge | None = None
+    """Ends it early if it falls behind; None lets it go on to its end."""
 
 
 @dataclass(frozen=True)
@@ -32,11 +35,15 @@ class Progress:
 
 @dataclass(frozen=True)
 class Finished:
-    """A job has ended well."""
+    """A job has ended well, or was stopped by its judge: then it has no metrics."""
 
     key: int
     metrics: Mapping[str, float]
     seconds: float
+    reported: Mapping[int, float] = field(default_factory=dict)
+    """Step -> what its judge compared."""
+    share: float = 1.0
+    """Of its steps; below 1 if it was stopped."""
 
 
 @dataclass(frozen=True)
@@ -98,8 +105,13 @@ def run_job(evaluator: Evaluator, job: Job, timeout_s: float = math.inf) -> Iter
     # Yielded only once the exception is forgotten: it holds on to the network and its memory.
     end: Event
     try:
+        judgement = job.judge.open() if job.judge is not None else None
         for last in evaluator.evaluate(job.architecture, seed=job.seed):
             yield Progress(job.key, last)
+            if judgement is not None and judgement.stops(last):
+                seconds, share = time.perf_counter() - started, last.step / last.total_steps
+                end = Finished(job.key, {}, seconds, judgement.reported, share)
+                break
             if time.perf_counter() - started > timeout_s and last.step < last.total_steps:
                 end = too_slow(job.key, timeout_s, time.perf_counter() - started)
                 break
@@ -108,7 +120,7 @@ def run_job(evaluator: Evaluator, job: Job, timeout_s: float = math.inf) -> Iter
             if last is None:
                 end = Failed(job.key, "the evaluator reported nothing", seconds)
             else:
-                end = Finished(job.key, last.metrics, seconds)
+                end = Finished(job.key, last.metrics, seconds, judgement.reported if judgement is not None else {})
     except EvaluationFailed as failure:
         again = isinstance(failure, OutOfMemory)
         end = Failed(job.key, str(failure), time.perf_counter() - started, again)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import signal
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any, ClassVar
@@ -31,11 +32,14 @@ from nas.executors import (
     Retrying,
 )
 from nas.executors.base import run_job
+from nas.executors.judging import Judge
+from nas.pruning import make_pruning
 from search_space import Architecture
+from searchers import Problem
 
 WORKERS = 2
 TIMEOUT_S = 4.0
-SCRIPTS = ("well", "fail", "raise", "memory", "silent", "die", "hang", "chat", "patient", "crowd")
+SCRIPTS = ("well", "fail", "raise", "memory", "silent", "die", "hang", "chat", "patient", "crowd", "slow")
 Make = Callable[[int, float], Executor]
 
 
@@ -48,6 +52,7 @@ class Scripted(Evaluator):
     """Does as the seed says: `SCRIPTS[seed % 100]`, and if the seed is 100 or more only the first time."""
 
     directions: ClassVar[Mapping[str, Direction]] = {"accuracy": "maximize"}
+    rungs = (1, 3)
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -67,6 +72,11 @@ class Scripted(Evaluator):
             known["crowd"] = len(list(self.folder.glob("crowd-*")))
             time.sleep(0.2)
             mine.unlink()
+        if how == "slow":
+            for step in range(1, 10):
+                yield Report(step, 9, {**known, "accuracy": step / 9} if step in (*self.rungs, 9) else {})
+                time.sleep(0.01)
+            return
         yield Report(1, 2, known)
         if how == "fail":
             raise EvaluationFailed("told to fail")
@@ -235,6 +245,50 @@ def test_as_many_jobs_run_at_once_as_there_are_workers(executor: Executor) -> No
     crowds = [end.metrics["crowd"] for end in ended.values() if isinstance(end, Finished)]
     assert len(crowds) == 6
     assert max(crowds) == executor.workers
+
+
+def judge(number: int, told: Sequence[Mapping[int, float]]) -> Judge:
+    """Compares with trials that had reported `told`; is asked after 1 and 3 of 9 steps."""
+    posed = Problem(space())
+    pruning = make_pruning("asha", posed, Steps(), "accuracy")
+    assert pruning is not None
+    assert pruning.rungs == Scripted.rungs
+    for reported in told:
+        pruning.tell(reported, 1.0)
+    return pruning.judge(number)
+
+
+class Steps(Evaluator):
+    directions: ClassVar[Mapping[str, Direction]] = {"accuracy": "maximize"}
+    steps = 9
+
+    def evaluate(self, architecture: Architecture, *, seed: int) -> Iterator[Report]:
+        return iter(())
+
+    def describe(self) -> dict[str, Any]:
+        return {"evaluator": "steps"}
+
+
+def test_a_job_is_stopped_where_its_judge_says_so(executor: Executor) -> None:
+    """At the first rung, at the second, and not at all; each alone among jobs that no judge looks at."""
+    far, near = {1: 2.0, 3: 2.0}, {1: -1.0, 3: 1.0}
+    work = [
+        dataclasses.replace(job, judge=judged)
+        for job, judged in zip(
+            jobs("slow", "well", "slow", "slow", "slow"),
+            (judge(1, [far]), None, judge(2, [near]), judge(3, []), None),
+            strict=True,
+        )
+    ]
+    events = run(executor, work)
+    steps = [sum(isinstance(event, Progress) and event.key == job.key for event in events) for job in work]
+    assert steps == [1, 2, 3, 9, 9]
+    shares = {key: (end.share, [*end.reported]) for key, end in ends(events).items() if isinstance(end, Finished)}
+    assert shares == {0: (1 / 9, [1]), 1: (1, []), 2: (3 / 9, [1, 3]), 3: (1, [1, 3]), 4: (1, [])}
+    for key, end in ends(events).items():
+        assert isinstance(end, Finished)
+        assert (end.metrics == {}) == (key in (0, 2))
+    assert all(isinstance(end, Finished) for end in ends(run(executor, jobs("well", "well"))).values())
 
 
 @pytest.mark.parametrize("how", ["raise", "memory", "die"])

@@ -90,26 +90,33 @@ def check_files(run: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("searcher", "objective", "budget", "kills"),
-    [("evolution", "accuracy,macs", 100, 50), ("predictor", "accuracy", 30, 10), ("tpe", "accuracy", 40, 10)],
+    ("searcher", "objective", "budget", "kills", "pruner"),
+    [
+        ("evolution", "accuracy,macs", 100, 50, "none"),
+        ("predictor", "accuracy", 30, 10, "none"),
+        ("predictor", "loss", 8, 10, "asha"),
+        ("tpe", "accuracy", 40, 10, "none"),
+        ("tpe", "accuracy", 10, 10, "hyperband"),
+    ],
 )
 def test_killed_at_random_moments(
-    searcher: str, objective: str, budget: int, kills: int, forked: Callable[..., Any], tmp_path: Path
+    searcher: str, objective: str, budget: int, kills: int, pruner: str, forked: Callable[..., Any], tmp_path: Path
 ) -> None:
     whole, run, rng = tmp_path / "whole", tmp_path / "run", random.Random(0)
-    unbroken = forked(whole, searcher, objective, budget)
+    unbroken = forked(whole, searcher, objective, budget, 0, pruner)
     unbroken.join(200)
     assert unbroken.exitcode == 0
     expected = trials(whole)
-    assert len(expected) == budget
+    count = len(expected)
+    assert count == budget if pruner == "none" else count > budget
     killed = 0
     while killed < kills:
         before = len(trials(run))
-        process = forked(run, searcher, objective, budget)
+        process = forked(run, searcher, objective, budget, 0, pruner)
         if killed % 3 == 0:  # while it starts, replays, or ends
             process.join(rng.uniform(0, 0.5))
         else:  # while it searches
-            wanted = min(budget, before + rng.randint(1, 2 * budget // kills))
+            wanted = min(count, before + rng.randint(1, 2 * count // kills))
             while process.is_alive() and len(trials(run)) < wanted:
                 process.join(0.002)
             process.join(rng.uniform(0, 0.03))
@@ -120,7 +127,7 @@ def test_killed_at_random_moments(
         assert len(now) >= before
         assert now == expected[: len(now)]
         check_files(run)
-    last = forked(run, searcher, objective, budget)
+    last = forked(run, searcher, objective, budget, 0, pruner)
     last.join(200)
     assert last.exitcode == 0
     assert trials(run) == expected
@@ -131,3 +138,4 @@ def test_killed_at_random_moments(
     results = [json.loads((folder / "summary.json").read_text()) for folder in (whole, run)]
     assert results[0]["counts"] == results[1]["counts"]
     assert results[0]["best"] == results[1]["best"]
+    assert results[0]["full_training_equivalents"] == results[1]["full_training_equivalents"]

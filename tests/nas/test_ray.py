@@ -19,9 +19,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support import FakeEvaluator, search_loop, space, trials
+from support import FakeEvaluator, LearningEvaluator, search_loop, space, trials
 
-from evaluators import Report, derive_seed
+from evaluators import Evaluator, Report, derive_seed
 from nas.executors import (
     Executor,
     Failed,
@@ -307,6 +307,43 @@ def test_losing_a_worker_and_a_node_costs_no_trial(
     assert len({row["node"] for row in attributes[:4]}) == 2
     assert len({row["node"] for row in attributes[-2:]}) == 1
     assert capfd.readouterr().out == ""  # Ray has much to say about it
+
+
+class Interrupted(Exception):
+    """Stands for the process being killed."""
+
+
+def test_pruning_on_ray_is_pruning_here_also_when_workers_die_and_it_is_resumed(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    common: dict[str, Any] = {"budget": 8, "window": WINDOW, "pruner": "asha", "searcher": "random"}
+    expected = search_loop(tmp_path / "here", evaluator=LearningEvaluator(), **common)
+    expected.run()
+    assert expected.state.counts["pruned"] > 3
+
+    killed: list[int] = []
+
+    def disturb(state: State) -> None:
+        if state.done == 3 and not killed:
+            killed.append(processes(cluster.folder, "ray::Worker")[0])
+            os.kill(killed[0], signal.SIGKILL)
+        if state.done == 6:
+            raise Interrupted
+
+    def on_ray(evaluator: Evaluator) -> Executor:
+        return executors.enter_context(closing(Retrying(RayExecutor(evaluator, 2, address=cluster.address), 2)))
+
+    with contextlib.ExitStack() as executors:
+        slow = LearningEvaluator(seconds=0.5)
+        loop = search_loop(tmp_path / "there", evaluator=slow, executor=on_ray, on_change=disturb, **common)
+        with pytest.raises(Interrupted):
+            loop.run()
+    with contextlib.ExitStack() as executors:
+        resumed = search_loop(tmp_path / "there", evaluator=LearningEvaluator(), executor=on_ray, **common)
+        resumed.run()
+    assert resumed.state.replayed == 6
+    assert trials(tmp_path / "there") == trials(tmp_path / "here")
+    assert resumed.state.spent == expected.state.spent
 
 
 def test_the_cluster_is_looked_after_while_workers_are_silent(

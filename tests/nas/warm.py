@@ -8,7 +8,7 @@ from typing import Any
 import matplotlib.figure
 import numpy as np
 import pytest
-from support import FakeEvaluator, space
+from support import FakeEvaluator, LearningEvaluator, space
 
 from nas import api
 from nas.finalists import FinalFidelity
@@ -28,15 +28,15 @@ class _Final(FinalFidelity):
         return {"fidelity": self.name}
 
 
-def go_on(run: Path, searcher: str, objective: str, budget: int, finalists: int = 0) -> None:
+def go_on(run: Path, searcher: str, objective: str, budget: int, finalists: int = 0, pruner: str = "none") -> None:
     """What `nas search` does, and if there is a run already `nas resume`; scores are made up, in 10 ms each."""
-    api.make_evaluator = lambda settings, recorded=None: FakeEvaluator(seconds=0.01)
+    api.make_evaluator = lambda settings, recorded=None: LearningEvaluator(seconds=0.01)
     final = _Final("made up", FakeEvaluator(seconds=0.01), 1.0)  # type: ignore[arg-type]
     api.final_fidelity = lambda settings, evaluator, recorded=None: final if settings.finalists else None
     if (run / "run.yaml").exists():
         api.resume(run)
     else:
-        more = {"searcher": searcher, "objective": objective, "finalists": finalists}
+        more = {"searcher": searcher, "objective": objective, "finalists": finalists, "pruner": pruner}
         api.search(space(), budget, out=run, workers=1, **more)
 
 
