@@ -48,6 +48,7 @@ def search(
     time_limit_s: float = math.inf,
     on_change: OnChange = lambda state: None,
     on_measure: OnProgress = lambda done, total: None,
+    on_score: OnProgress = lambda done, total: None,
     **settings: Any,
 ) -> SearchResult:
     """Search a space for the best network, by training up to `budget` of them.
@@ -55,7 +56,8 @@ def search(
     `space` is a preset's name, a space file or a `SearchSpace`; `resolutions` (px) stand in for its own; `constraints`
     are like `"macs<=200M"`; `start` are networks of the space to begin with (files, run folders, references or values);
     further settings are the fields of `nas.settings.Settings` (`seed`, `searcher`, `data`, …).
-    `on_change` is called as trials go on, `on_measure` as latencies are measured, before and after them.
+    `on_change` is called as trials go on, `on_measure` as latencies are measured, before and after them, `on_score` as
+    zero-cost scores are computed before them.
     `out` is the run folder, by default `runs/SPACE-DATE-TIME`. Raises `InputError` for a request that cannot be met.
     """
     if isinstance(constraints, str):
@@ -84,7 +86,7 @@ def search(
         path, chosen, loaded, described(evaluator, chosen), table, [loaded.params(genotype) for genotype in genotypes]
     )
     try:
-        return session.run(folder, request, time_limit_s, on_change, on_measure)
+        return session.run(folder, request, time_limit_s, on_change, on_measure, on_score)
     except KeyboardInterrupt:
         raise Interrupted(path) from None
     finally:
@@ -97,6 +99,7 @@ def resume(
     time_limit_s: float = math.inf,
     on_change: OnChange = lambda state: None,
     on_measure: OnProgress = lambda done, total: None,
+    on_score: OnProgress = lambda done, total: None,
 ) -> SearchResult:
     """Take a stopped or killed search up again; it ends as the unbroken one would have.
 
@@ -121,7 +124,7 @@ def resume(
         known = Known(predictor, interpolate=settings.interpolate)
         genotypes = tuple(space.genotype(params) for params in plain.get("start", []))
         request = Request(settings, space, evaluator, known, genotypes)
-        return session.run(folder, request, time_limit_s, on_change, on_measure)
+        return session.run(folder, request, time_limit_s, on_change, on_measure, on_score)
     except KeyboardInterrupt:
         raise Interrupted(folder.path) from None
     finally:

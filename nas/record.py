@@ -40,7 +40,9 @@ class TrialRecord:
     told: int = 0
     """How many trials the sampler had been told when it proposed this one."""
     rejected: Mapping[str, int] = field(default_factory=dict)
-    """Proposals turned down since the previous trial, by kind: `duplicate`, `infeasible`."""
+    """Proposals turned down since the previous trial, by kind: `duplicate`, `infeasible`, `filtered`."""
+    filtered: tuple[str, ...] = ()
+    """The `arch_id`s of the last kind."""
     reason: str = ""
 
     @property
@@ -96,6 +98,8 @@ class TrialLog:
             "told": record.told,
             "rejected": dict(record.rejected),
         }
+        if record.filtered:
+            attributes["filtered"] = list(record.filtered)
         if record.failed:
             attributes["reason"] = record.reason
         trial = create_trial(
@@ -132,13 +136,23 @@ def _record(trial: FrozenTrial, cost_names: tuple[str, ...]) -> TrialRecord:
     attributes = dict(trial.user_attrs)
     known = {name: attributes.pop(name) for name in ("ask", "arch_id", "seconds", "rejected")}
     counts = {name: attributes.pop(name, 0) for name in ("look", "told")}  # journals of earlier versions lack them
-    reason = attributes.pop("reason", "")
+    reason, filtered = attributes.pop("reason", ""), attributes.pop("filtered", [])
     cost = {name: plain_number(float(attributes.pop(name))) for name in cost_names}
     metrics = {name: float(value) for name, value in attributes.items()}
     numbers = (known["ask"], *counts.values())
     if not all(isinstance(number, int) for number in numbers) or not isinstance(known["rejected"], dict):
         raise TypeError("ask, look and told must be numbers, rejected a mapping")
-    return TrialRecord(params=dict(trial.params), cost=cost, metrics=metrics, reason=reason, **known, **counts)
+    if not isinstance(filtered, list) or not all(isinstance(arch_id, str) for arch_id in filtered):
+        raise TypeError("filtered must be a list of arch_ids")
+    return TrialRecord(
+        params=dict(trial.params),
+        cost=cost,
+        metrics=metrics,
+        reason=reason,
+        filtered=tuple(filtered),
+        **known,
+        **counts,
+    )
 
 
 def _drop_torn_line(path: Path) -> None:

@@ -14,6 +14,7 @@ from evaluators import ProxyTraining, recipe, sources
 from nas.constraints import Constraint, parse_constraint
 from nas.executors import EXECUTORS, ExecutorOptions
 from nas.objective import parse_names
+from nas.prefilter import PrefilterRule, parse_features, parse_prefilter, refuse_unfit
 from nas.target import DEFAULT_WEIGHT, Target, parse_target
 from search_space import InputError
 from search_space.errors import did_you_mean
@@ -24,6 +25,7 @@ DEFAULT_FINALISTS = 5
 _ADDED_LATER = (
     *("latency", "interpolate", "target", "target_weight", "finalists"),
     *("evaluator", "gpus_per_trial", "ray_address", "trial_timeout_s", "retries", "proxy"),
+    *("prefilter", "predictor_features"),
 )
 _NUMBERS = {
     "budget": Integer(1, 10_000_000),
@@ -35,6 +37,7 @@ _NUMBERS = {
 _TEXTS = (
     *("searcher", "objective", "evaluator", "proxy", "data", "data_root", "device"),
     *("executor", "ray_address", "latency", "target"),
+    *("prefilter", "predictor_features"),
 )
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
@@ -78,6 +81,10 @@ class Settings:
     target_weight: float = DEFAULT_WEIGHT
     finalists: int | None = None
     """How many of the best are timed on the device at the end; None means 5 with a latency table, else 0."""
+    prefilter: str = ""
+    """As `naswot:0.5`: of all networks, evaluate only those of the best half by this zero-cost score."""
+    predictor_features: str = ""
+    """Zero-cost scores separated by commas, from which the predictor learns, too."""
 
     def __post_init__(self) -> None:
         if self.finalists is None:
@@ -124,6 +131,10 @@ class Settings:
             raise InputError("--target needs a single objective", self.objective, remedy=remedy)
         if target is not None:
             object.__setattr__(self, "target", str(target))
+        prefilter, features = self.parsed_prefilter(), self.parsed_features()
+        refuse_unfit(prefilter, features, searcher=self.searcher, evaluator=self.evaluator)
+        object.__setattr__(self, "prefilter", str(prefilter or ""))
+        object.__setattr__(self, "predictor_features", ",".join(features))
         # The canonical spelling, so that equal requests are equal.
         object.__setattr__(self, "constraints", tuple(str(constraint) for constraint in self.parsed_constraints()))
 
@@ -141,6 +152,14 @@ class Settings:
     def parsed_target(self) -> Target | None:
         """The target as a value."""
         return parse_target(self.target, self.target_weight, self.objective) if self.target else None
+
+    def parsed_prefilter(self) -> PrefilterRule | None:
+        """The prefilter as a value."""
+        return parse_prefilter(self.prefilter) if self.prefilter else None
+
+    def parsed_features(self) -> tuple[str, ...]:
+        """The names of the predictor's features."""
+        return parse_features(self.predictor_features) if self.predictor_features else ()
 
     @property
     def window(self) -> int:

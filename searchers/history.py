@@ -66,6 +66,8 @@ class History:
         self.by_id: dict[str, Network] = {}
         self.failed: frozenset[str] = frozenset()
         """The `arch_id`s of networks that could not be evaluated."""
+        self.filtered: frozenset[str] = frozenset()
+        """The `arch_id`s of networks that were proposed, and are never to be evaluated."""
         for look in observed:
             self.add(look)
 
@@ -81,8 +83,8 @@ class History:
 
     @property
     def tried(self) -> set[str]:
-        """The `arch_id`s of all networks that were evaluated, well or not."""
-        return {*self.failed, *self.by_id}
+        """The `arch_id`s of all networks that were evaluated, well or not, or are not to be."""
+        return {*self.failed, *self.filtered, *self.by_id}
 
     def upto(self, looks: int) -> History:
         """The history as it was after so many looks."""

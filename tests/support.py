@@ -186,6 +186,7 @@ def search_loop(
     evaluator: FakeEvaluator | None = None,
     executor: Callable[[FakeEvaluator], Executor] | None = None,
     window: int = 1,
+    passes: Callable[[Architecture], bool] = lambda architecture: True,
     on_change: Callable[[State], None] = lambda state: None,
 ) -> SearchLoop:
     """A search with its record in `folder`, going on with what is there."""
@@ -210,6 +211,7 @@ def search_loop(
         seed=0,
         constraints=[parse_constraint(text) for text in constraints],
         target=parse_target(target, target_weight) if target else None,
+        passes=passes,
         recorded=log.read(known.names),
         window=window,
         on_change=on_change,

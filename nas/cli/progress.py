@@ -24,11 +24,12 @@ class SearchProgress:
 
     on_change: Callable[[State], None]
     on_measure: Callable[[int, int], None]
+    on_score: Callable[[int, int], None]
 
 
 @contextmanager
 def show_progress(title: str) -> Iterator[SearchProgress]:
-    """Progress of a search, and of measuring latencies before and after it; a bar of its own for each."""
+    """Progress of a search, and of measuring latencies or scores around it; a bar of its own for each."""
     with contextlib.ExitStack() as bars:
         started: dict[str, Callable[..., None]] = {}
 
@@ -47,6 +48,7 @@ def show_progress(title: str) -> Iterator[SearchProgress]:
         yield SearchProgress(
             bar("search", lambda: _live(title) if sys.stderr.isatty() else contextlib.nullcontext(_plain(title))),
             bar("latency", lambda: show_steps("measuring latency")),
+            bar("scores", lambda: show_steps("zero-cost scores")),
         )
 
 
@@ -98,6 +100,8 @@ def _status(state: State) -> str:
         best = f"front of {len(state.front)}  {best}"
     counts = state.counts
     rejected = f"{counts['infeasible']} infeasible, {counts['duplicate']} duplicate, {counts['failed']} failed"
+    if counts["filtered"]:
+        rejected = f"{counts['filtered']} filtered, {rejected}"
     return f"{best}  ({rejected})"
 
 

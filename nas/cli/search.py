@@ -53,6 +53,18 @@ def search(
     start: Annotated[
         list[str] | None, typer.Option(help="A network to begin with: a file, a run or a reference; repeatable.")
     ] = None,
+    prefilter: Annotated[
+        str,
+        typer.Option(
+            help="As naswot:0.5: train only what is among the best half by this zero-cost score.", show_default=False
+        ),
+    ] = "",
+    predictor_features: Annotated[
+        str,
+        typer.Option(
+            help="Zero-cost scores, separated by commas, for the predictor to learn from.", show_default=False
+        ),
+    ] = "",
     evaluator: Annotated[
         str,
         typer.Option(
@@ -108,6 +120,7 @@ def search(
             time_limit_s=limit,
             on_change=progress.on_change,
             on_measure=progress.on_measure,
+            on_score=progress.on_score,
             latency=latency,
             interpolate=interpolate,
             target=target,
@@ -122,6 +135,8 @@ def search(
             executor=executor,
             device=device,
             evaluator=evaluator,
+            prefilter=prefilter,
+            predictor_features=predictor_features,
             proxy=proxy,
             gpus_per_trial=gpus_per_trial,
             ray_address=ray_address,
@@ -143,7 +158,13 @@ def resume(
 
     limit = parse_duration(time_limit) if time_limit else math.inf
     with _stoppable(), show_warnings(), show_progress(f"resume {run.name}") as progress:
-        result = api.resume(run, time_limit_s=limit, on_change=progress.on_change, on_measure=progress.on_measure)
+        result = api.resume(
+            run,
+            time_limit_s=limit,
+            on_change=progress.on_change,
+            on_measure=progress.on_measure,
+            on_score=progress.on_score,
+        )
     _conclude(result, json)
 
 
