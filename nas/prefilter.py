@@ -101,6 +101,8 @@ class Prefilter:
 
     def passes(self, architecture: Architecture) -> bool:
         """Whether a network is to be evaluated."""
+        if self.threshold == -math.inf:
+            return True
         try:
             return self._score(architecture) >= self.threshold
         except OutOfMemory:

@@ -53,7 +53,7 @@ class ZeroCost(ImageEvaluator):
         """One report."""
         size = min(self.recipe.batch_size, len(train.labels) // _BATCHES)
         order = torch.randperm(len(train.labels), generator=generator)[: _BATCHES * size].to(self.device)
-        batches = [(train.images[chosen], train.labels[chosen]) for chosen in order.split(size)]
+        batches = [(train.images[chosen], train.labels[chosen]) for chosen in order.view(_BATCHES, size)]
         value = SCORES[self.name](model.train(), batches)
         if not math.isfinite(value):
             raise EvaluationFailed(f"{self.name} is {value} for this network")

@@ -45,7 +45,7 @@ def synflow(model: nn.Module, batches: Sequence[Batch]) -> float:
     linear = copy.deepcopy(model).double().eval()
     for module in linear.modules():
         if isinstance(module, (*NORM_TYPES, *ACTIVATION_TYPES)):
-            module.forward = _unchanged  # type: ignore[method-assign,assignment]
+            module.forward = _unchanged
     with torch.no_grad():
         for weight in linear.parameters():
             weight.abs_()

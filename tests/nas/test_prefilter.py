@@ -12,17 +12,19 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support import SMALL_SPACE, TINY_SPACE, FakeEvaluator, nas, problem, search_loop, space, trials
+from support import SMALL_SPACE, TINY_SPACE, FakeEvaluator, problem, search_loop, space, trials
 
 from evaluators import EvaluationFailed, Evaluator, OutOfMemory, Report
 from nas.cheap_scores import SAMPLE, CheapScores, with_cheap_scores
+from nas.cli import run
 from nas.prefilter import Prefilter, PrefilterRule, parse_features, parse_prefilter
 from nas.settings import Settings
 from search_space import Architecture, InputError, count_cost
 from search_space.errors import WorkFailed
-from searchers import sample_networks
+from searchers import SEARCHERS, sample_networks
 
-SEARCHERS = ["evolution", "local", "reinforce", "predictor", "random", "tpe", "nsga2"]
+EVERY = sorted(SEARCHERS.keys() - {"netadapt", "gp"})
+"""NetAdapt is not to be filtered; Optuna's Gaussian process takes its time."""
 
 
 def size(architecture: Architecture) -> float:
@@ -173,10 +175,10 @@ def test_a_file_that_somebody_has_edited(text: str, tmp_path: Path) -> None:
 
 
 def test_the_sample_keeps_the_limits_and_is_the_seed_s() -> None:
-    posed = problem(constraints=["params<=30K"])
+    posed = problem(constraints=["params<=37K"])
     found = sample_networks(posed, 1, 50)
     assert len({posed.space.decode(one).arch_id for one in found}) == 50
-    assert all(size(posed.space.decode(one)) <= 30_000 for one in found)
+    assert all(size(posed.space.decode(one)) <= 37_000 for one in found)
     assert found == sample_networks(posed, 1, 50) != sample_networks(posed, 2, 50)
     assert len(sample_networks(problem(space(TINY_SPACE)), 0, 50)) == 4
     assert sample_networks(problem(constraints=["params<=1"]), 0, 50) == []
@@ -200,7 +202,7 @@ def test_what_is_asked_for_is_all_that_is_computed() -> None:
 # The search.
 
 
-@pytest.mark.parametrize("searcher", SEARCHERS)
+@pytest.mark.parametrize("searcher", EVERY)
 def test_only_what_passes_is_evaluated(searcher: str, tmp_path: Path) -> None:
     loop = search_loop(tmp_path, searcher=searcher, budget=25, passes=large)
     assert loop.run() == "budget"
@@ -219,8 +221,7 @@ def test_ours_propose_no_network_again_that_was_filtered(searcher: str, tmp_path
     assert len(filtered) == len(set(filtered)) > 5
 
 
-@pytest.mark.parametrize("searcher", SEARCHERS)
-@pytest.mark.parametrize("window", [1, 4])
+@pytest.mark.parametrize(("searcher", "window"), [*((name, 1) for name in EVERY), ("predictor", 4), ("tpe", 4)])
 def test_an_interrupted_search_goes_on_as_the_unbroken_one(searcher: str, window: int, tmp_path: Path) -> None:
     def search(folder: Path, budget: int = 24) -> Any:
         loop = search_loop(folder, searcher=searcher, budget=budget, window=window, passes=large)
@@ -229,7 +230,7 @@ def test_an_interrupted_search_goes_on_as_the_unbroken_one(searcher: str, window
 
     whole = search(tmp_path / "whole")
     journal = (tmp_path / "whole" / "journal.log").read_text().splitlines(keepends=True)
-    for kept in (3, 11, 20):
+    for kept in (3, 19):
         folder = tmp_path / f"broken-{kept}"
         folder.mkdir()
         starts = [place for place, line in enumerate(journal) if '"params"' in line]
@@ -248,7 +249,7 @@ def test_networks_to_begin_with_are_evaluated_whatever_their_score(tmp_path: Pat
     assert loop.scored()[0].architecture.arch_id == small.arch_id
 
 
-@pytest.mark.parametrize("searcher", SEARCHERS)
+@pytest.mark.parametrize("searcher", EVERY)
 def test_where_all_that_passes_is_known_the_search_ends(searcher: str, tmp_path: Path) -> None:
     tiny = space(TINY_SPACE)
     sizes = sorted(size(tiny.decode(genotype)) for genotype in sample_networks(problem(tiny), 0, 4))
@@ -278,23 +279,19 @@ def test_several_objectives_and_limits_with_a_prefilter(tmp_path: Path) -> None:
 # The command line.
 
 
-def asked(*words: str, cwd: Path) -> dict[str, Any]:
-    done = nas(*words, "--json", cwd=cwd)
-    assert done.returncode == 0, done.stderr
-    printed: dict[str, Any] = json.loads(done.stdout)
-    return printed
-
-
-def test_a_search_with_a_prefilter_and_features(tmp_path: Path) -> None:
+def test_a_search_with_a_prefilter_and_features(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "small.yaml").write_text(SMALL_SPACE)
     (tmp_path / "recipe.yaml").write_text("{resolution_px: 8, epochs: 1, max_train_images: 64, max_val_images: 64}")
     words = "search --space small.yaml --proxy recipe.yaml --budget 6 --workers 1 --seed 3 --out run --json"
     words += " --prefilter naswot:0.5 --predictor-features macs,naswot"
-    done = nas(*words.split(), cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    first = json.loads(done.stdout)
+    assert run(words.split()) == 0
+    printed = capsys.readouterr()
+    first = json.loads(printed.out)
     assert first["counts"]["filtered"] > 0
-    assert f"zero-cost scores: {SAMPLE}/{SAMPLE}" in done.stderr
+    assert f"zero-cost scores: {SAMPLE}/{SAMPLE}" in printed.err
     scores = [json.loads(line) for line in (tmp_path / "run/zero-cost.jsonl").read_text().splitlines()]
     values = {(one["score"], one["arch_id"]): one["value"] for one in scores}
     threshold = sorted(values["naswot", one["arch_id"]] for one in scores[: 2 * SAMPLE : 2])[SAMPLE // 2]
@@ -312,16 +309,18 @@ def test_a_search_with_a_prefilter_and_features(tmp_path: Path) -> None:
         shutil.copytree(tmp_path / "run", folder)
         (folder / "journal.log").write_text("".join(journal[: starts[2]]))
         (folder / "zero-cost.jsonl").write_text(left)
-        printed = asked("resume", "broken", cwd=tmp_path)
+        assert run(["resume", "broken", "--json"]) == 0
         assert trials(folder) == whole
-        assert printed["counts"] == first["counts"]
+        assert json.loads(capsys.readouterr().out)["counts"] == first["counts"]
 
 
-def test_what_is_refused_leaves_no_folder(tmp_path: Path) -> None:
-    (tmp_path / "small.yaml").write_text(SMALL_SPACE)
-    for words in (["--prefilter", "naswot:2"], ["--predictor-features", "size"], ["--prefilter", "macs"]):
-        done = nas("search", "--space", "small.yaml", "--budget", "2", "--out", "run", *words, cwd=tmp_path)
-        assert done.returncode == 2
-        assert done.stderr.startswith("error: --p")
-        assert done.stderr.count("\n") == 1
-        assert not (tmp_path / "run").exists()
+@pytest.mark.parametrize("words", ["--prefilter naswot:2", "--predictor-features size", "--prefilter macs"])
+def test_what_is_refused_leaves_no_folder(
+    words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(["search", "--space", "mobilenetv3", "--budget", "2", "--out", "run", *words.split()]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: --p")
+    assert said.count("\n") == 1
+    assert not (tmp_path / "run").exists()
