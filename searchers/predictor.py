@@ -15,7 +15,7 @@ from search_space.space import Genotype
 from searchers import worth
 from searchers.base import SpaceSampler
 from searchers.beliefs import Beliefs, fit_all, front_ranks
-from searchers.features import GenesAndScores, best_first
+from searchers.features import GenesAndScores, best_of
 from searchers.history import History, Scores
 from searchers.problem import Problem
 from searchers.surrogate import Array, Genes
@@ -60,7 +60,7 @@ class PredictorGuided(SpaceSampler):
     - limits that only evaluations tell: the value is multiplied by the probability that they are kept.
 
     Scores that some networks have without evaluation (`problem.sample`) are a further input of the process, and half of
-    the first networks are the best by them.
+    the first networks are from the best quarter by them.
 
     With n evaluations under way the models are renewed every 1 + n / 8 looks, and the pool's best are proposed in turn.
     """
@@ -83,7 +83,7 @@ class PredictorGuided(SpaceSampler):
         self.strangers = strangers
         self.again = again
         self._genes = self._make_genes(problem)
-        self._promising = best_first(problem.sample) if problem.sample is not None else []
+        self._promising = best_of(problem.sample) if problem.sample is not None else []
         self._sizes = np.array([len(gene.options) for gene in problem.space.genes])
         self._canonical = functools.lru_cache(maxsize=20_000)(problem.space.canonical)
         self._kept: dict[str, tuple[object, Any]] = {}
@@ -115,11 +115,10 @@ class PredictorGuided(SpaceSampler):
             return GenesAndScores(problem.space, problem.sample)
 
     def _first(self, begun: int, rng: np.random.Generator, known: AbstractSet[str]) -> Genotype | None:
-        """A network to begin with: every other one the best by its scores, if there are any, the others random."""
-        if begun % 2 == 0:
-            for genotype in self._promising:
-                if self.arch_id(genotype) not in known:
-                    return genotype
+        """A network to begin with: every other one of the best by their scores, if there are any, the others random."""
+        promising = [genotype for genotype in self._promising if self.arch_id(genotype) not in known]
+        if promising and begun % 2 == 0:
+            return promising[rng.integers(len(promising))]
         return self.random_network(rng, known)
 
     def believed(self, history: History, under_way: int) -> dict[str, Scores] | None:

@@ -22,6 +22,8 @@ _ITERATIONS = 30
 _REMEMBERED = 10_000
 _DISTANCE = 1.6
 """Prior mode of the covariance's exponent between two networks that differ in all genes, however many there are."""
+_HINTED = 0.3
+"""Prior mode of the features' part: small, lest a feature that says nothing lead the first looks astray."""
 _HINT_DISTANCE = 0.4
 """The same between two networks whose features are as far apart as usual."""
 
@@ -249,7 +251,7 @@ def minus_log_posterior(
     """A function of the hyperparameters' logarithms, with its gradient, to be minimised; the prior's mode and widths.
 
     Priors: λ ~ logN(log(1.6 / genes), 1), ρ ~ logN(log(1.6 / mean d²), 1), s, a and w ~ logN(0, 1), τ² and σ² ~
-    logN(log 0.03, 1): where the little that was seen fits the genes well, they must not vanish. f ~ logN(0, 1), and
+    logN(log 0.03, 1): where the little that was seen fits the genes well, they must not vanish. f ~ logN(log 0.3, 1),
     ρ_i ~ logN(log(0.4 / mean d_i²), 1): what a feature tells is taken to be a matter of more or less.
     """
     y = (looks.mean - looks.mean.mean()) / (looks.mean.std() or 1.0)
@@ -262,7 +264,7 @@ def minus_log_posterior(
     hints = genes.features_apart(rows, rows) if genes.features else np.empty((0, len(y), len(y)))
     if genes.features:
         means = hints.mean(axis=(1, 2))
-        centre = np.concatenate([centre, [0.0], np.log(_HINT_DISTANCE / np.where(means > 0, means, 1.0))])
+        centre = np.concatenate([centre, [math.log(_HINTED)], np.log(_HINT_DISTANCE / np.where(means > 0, means, 1.0))])
     width = np.ones_like(centre)
     identity = np.eye(len(y))
 
