@@ -41,9 +41,9 @@ class TrialRecord:
     """How many trials the sampler had been told when it proposed this one."""
     rejected: Mapping[str, int] = field(default_factory=dict)
     """Proposals turned down since the previous trial, by kind: `duplicate`, `infeasible`, `filtered`."""
-    filtered: tuple[str, ...] = ()
-    """The `arch_id`s of the last kind."""
     reason: str = ""
+    filtered: tuple[str, ...] = ()
+    """The `arch_id`s of the proposals turned down since the previous trial because they did not pass a prefilter."""
 
     @property
     def failed(self) -> bool:

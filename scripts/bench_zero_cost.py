@@ -40,7 +40,7 @@ def main() -> None:
     parser.add_argument("--table", required=True)
     parser.add_argument("--scores", default="macs,params", help="separated by commas")
     parser.add_argument("--searchers", default="random,evolution,tpe,predictor")
-    parser.add_argument("--shares", default="0.5")
+    parser.add_argument("--shares", default="0.5", help="separated by commas; empty: no prefilters")
     parser.add_argument("--budget", type=int, default=100)
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--first-seed", type=int, default=0)
@@ -62,7 +62,9 @@ def main() -> None:
     for searcher in arguments.searchers.split(","):
         ways.append((searcher, None, ()))
         ways += [
-            (searcher, PrefilterRule(name, float(share)), ()) for name in names for share in arguments.shares.split(",")
+            (searcher, PrefilterRule(name, float(share)), ())
+            for name in names
+            for share in filter(None, arguments.shares.split(","))
         ]
         if searcher == "predictor":
             ways += [(searcher, None, (name,)) for name in names]
