@@ -7,7 +7,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check
 .PHONY: demo test test-all check format
 
 demo: $(VENV)/.installed        ## a short real search on the embedded digits
-	$(BIN)/nas search --space mobilenetv3 --budget 16
+	$(BIN)/nas search --space mobilenetv3 --budget 16 --final-seeds 2
 	@echo "  (nas lies in $(BIN): first type  source $(BIN)/activate)"
 
 test: $(VENV)/.installed-test   ## the suite, without what takes minutes

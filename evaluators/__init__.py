@@ -1,10 +1,11 @@
 """How good a network is: proxy training, scores without training, data sets, tables of networks others have trained."""
 
 from evaluators.base import Direction, EvaluationFailed, Evaluator, OutOfMemory, Report, derive_seed
+from evaluators.final import FinalTraining
 from evaluators.images import ImageData, make_image_data
 from evaluators.on_images import ImageEvaluator
 from evaluators.proxy import ProxyTraining
-from evaluators.recipe import Recipe, find_recipe, named_recipe
+from evaluators.recipe import Recipe, find_recipe, named_recipe, next_fidelity, training_cost
 from evaluators.several import Several
 from evaluators.sources import load_images
 from evaluators.table import TableEntry, TabularEvaluator
@@ -14,6 +15,7 @@ __all__ = [
     "Direction",
     "EvaluationFailed",
     "Evaluator",
+    "FinalTraining",
     "ImageData",
     "ImageEvaluator",
     "OutOfMemory",
@@ -29,4 +31,6 @@ __all__ = [
     "load_images",
     "make_image_data",
     "named_recipe",
+    "next_fidelity",
+    "training_cost",
 ]

@@ -7,7 +7,7 @@ import dataclasses
 from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from evaluators.adapt import proxy_form
 from evaluators.base import EvaluationFailed, Evaluator, OutOfMemory, Report, derive_seed
+from evaluators.depthwise import speed_up_depthwise
 from evaluators.device import choose_device
 from evaluators.images import ImageData, Pixels, Split
 from evaluators.recipe import AUTO, Recipe, find_recipe
@@ -37,6 +38,8 @@ class ImageEvaluator(Evaluator):
     """
 
     kind: str
+    needs: ClassVar[tuple[str, ...]] = ("train", "val")
+    """The splits of the data that copies in other processes take along."""
 
     def __init__(self, data: ImageData, recipe: Recipe | None = None, *, device: str = "auto") -> None:
         self.data = data
@@ -49,8 +52,8 @@ class ImageEvaluator(Evaluator):
         """Score a network [N, C, H, W] -> [N, classes] that was just initialised, reporting as it goes."""
 
     def __getstate__(self) -> dict[str, Any]:
-        # Each process prepares its own batches, and none needs the test images.
-        splits = {name: split for name, split in self.data.splits.items() if name != "test"}
+        # Each process prepares its own batches, of the images that it needs.
+        splits = {name: split for name, split in self.data.splits.items() if name in self.needs}
         return {**self.__dict__, "_batches": {}, "data": dataclasses.replace(self.data, splits=splits)}
 
     def use_device(self, device: str) -> None:
@@ -76,6 +79,8 @@ class ImageEvaluator(Evaluator):
             try:
                 form = self._form(architecture)
                 model = build_model(form).to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+                if self.device.type == "cpu":
+                    speed_up_depthwise(model)
                 train = self.split("train", form.input_channels)
                 yield from self.score(model, train, torch.Generator().manual_seed(own_seed))
             except torch.OutOfMemoryError as error:

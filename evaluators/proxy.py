@@ -79,13 +79,18 @@ class ProxyTraining(ImageEvaluator):
         sample = train.images[: self.recipe.norm_images]
         with autocast(self.device):
             update_bn(torch.split(sample, _EVAL_BATCH), model)
-            model.eval()
-            val = self.split("val", train.images.shape[1])
-            logits = torch.cat([model(images) for images in torch.split(val.images, _EVAL_BATCH)]).float()
-        loss = F.cross_entropy(logits, val.labels).item()
+        return self._scores(model.eval(), "val", train.images.shape[1])
+
+    @torch.no_grad()
+    def _scores(self, model: nn.Module, split: str, channels: int) -> dict[str, float]:
+        """Accuracy and loss of a model in evaluation mode on the images of a split."""
+        batches = self.split(split, channels)
+        with autocast(self.device):
+            logits = torch.cat([model(images) for images in torch.split(batches.images, _EVAL_BATCH)]).float()
+        loss = F.cross_entropy(logits, batches.labels).item()
         if not math.isfinite(loss):
-            raise EvaluationFailed(f"the validation loss is {loss}")
-        return {"accuracy": (logits.argmax(1) == val.labels).sum().item() / len(val.labels), "loss": loss}
+            raise EvaluationFailed(f"the {'validation' if split == 'val' else split} loss is {loss}")
+        return {"accuracy": (logits.argmax(1) == batches.labels).sum().item() / len(batches.labels), "loss": loss}
 
 
 def make_optimizer(model: nn.Module, recipe: Recipe, *, fused: bool) -> torch.optim.Optimizer:

@@ -81,45 +81,63 @@ class _Extent(NamedTuple):
     images: int
     shown: int
     most_epochs: int
+    shrunk_by: int
+    """What the images' own resolution is divided by."""
 
 
-# For images of up to 16 px, trained at 16 px; and for all others, trained at 32 px. 2.5 million images are what
-# networks of this kind are trained on in full (50 epochs of CIFAR-10): standard is a hundredth, thorough a 26th.
+# For images of up to 16 px, which are not shrunk; and for all others. For the same time, images of half the resolution
+# can be shown four times as often, and steps are what a short training lacks: networks that are shown so many learn
+# more, and larger ones fall behind less. What 50 epochs of CIFAR-10 take (2.5 million images of 32 px) is 1,250 times
+# what quick takes, 312 times standard, 26 times thorough.
 _SMALL = {
-    "quick": _Extent(768, 1_536, 4),
-    "standard": _Extent(2_000, 4_000, 10),
-    "thorough": _Extent(4_000, 16_000, 40),
+    "quick": _Extent(768, 1_536, 4, 1),
+    "standard": _Extent(2_000, 4_000, 10, 1),
+    "thorough": _Extent(4_000, 16_000, 40, 1),
 }
 _LARGE = {
-    "quick": _Extent(5_000, 10_000, 4),
-    "standard": _Extent(12_000, 24_000, 10),
-    "thorough": _Extent(24_000, 96_000, 40),
+    "quick": _Extent(8_000, 8_000, 4, 2),
+    "standard": _Extent(16_000, 32_000, 10, 2),
+    "thorough": _Extent(32_000, 96_000, 40, 1),
 }
+_LEAST_PX, _MOST_PX = 16, 32
 FIDELITIES = tuple(_LARGE)
 AUTO = "auto"
 """`standard` on a GPU, `quick` on the CPU."""
 
 
 def named_recipe(fidelity: str, data: ImageData) -> Recipe:
-    """`quick`, `standard` or `thorough` for a data set: small images are trained at 16 px, all others at 32 px.
+    """`quick`, `standard` or `thorough` for a data set.
 
-    Images are mirrored where that keeps their class, but not shifted: a network that sees each image twice learns
-    more slowly from shifted ones (digits, 2 epochs, eight networks: 82 to 93 % without, 46 to 76 % with shifts).
+    Images are trained at half their resolution, or at their own if thorough, within 16 to 32 px. They are mirrored
+    where that keeps their class, but not shifted: a network that sees each image twice learns more slowly from shifted
+    ones (digits, 2 epochs, eight networks: 82 to 93 % without, 46 to 76 % with shifts).
     """
-    small = data.size <= 16
-    extent = (_SMALL if small else _LARGE)[fidelity]
+    extent = (_SMALL if data.size <= _LEAST_PX else _LARGE)[fidelity]
     images = min(extent.images, len(data.splits["train"]))
     return Recipe(
-        resolution_px=16 if small else 32,
-        epochs=min(extent.most_epochs, max(2, extent.shown // images)),
+        resolution_px=min(max(data.size // extent.shrunk_by, _LEAST_PX), _MOST_PX),
+        epochs=min(extent.most_epochs, max(1, extent.shown // images)),
         max_train_images=extent.images,
         max_val_images=2_000,
         flip=data.mirrored,
     )
 
 
-def find_recipe(text: str, data: ImageData, device: torch.device) -> Recipe:
-    """The recipe that `--proxy` names: `auto`, a fidelity's name, or a YAML or JSON file with fields of `Recipe`.
+def training_cost(recipe: Recipe, data: ImageData) -> float:
+    """What training a network by a recipe costs, up to a factor of the network's own: images shown · px² · width²."""
+    shown = recipe.epochs * min(recipe.max_train_images, len(data.splits["train"]))
+    return shown * (recipe.resolution_px * recipe.width_mult) ** 2
+
+
+def next_fidelity(recipe: Recipe, data: ImageData) -> str | None:
+    """The cheapest fidelity that costs more than `recipe`; None if none does."""
+    cost = training_cost(recipe, data)
+    return next((name for name in FIDELITIES if training_cost(named_recipe(name, data), data) > cost), None)
+
+
+def find_recipe(text: str, data: ImageData, device: torch.device, *, option: str = "--proxy") -> Recipe:
+    """The recipe that `--proxy` (or another `option`) names: `auto`, a fidelity's name, or a YAML or JSON file with
+    fields of `Recipe`.
 
     Fields that a file leaves out are those of its `base`, a fidelity, by default `standard`. Raises `InputError`.
     """
@@ -129,7 +147,7 @@ def find_recipe(text: str, data: ImageData, device: torch.device) -> Recipe:
         return named_recipe(text, data)
     if not is_file(text):
         remedy = did_you_mean(text, (AUTO, *FIDELITIES))
-        raise InputError("--proxy must be a fidelity, or a recipe's .yaml or .json file", text, remedy=remedy)
+        raise InputError(f"{option} must be a fidelity, or a recipe's .yaml or .json file", text, remedy=remedy)
     document = read_document(text)
     fields = [field.name for field in dataclasses.fields(Recipe)]
     plain = dict(document.mapping((), dict.fromkeys(("base", *fields), False)))

@@ -19,6 +19,7 @@ from nas import run_folder, session
 from nas.architectures import resolve
 from nas.constraints import KNOWN_BEFORE_TRAINING
 from nas.evaluation import default_workers, described, fit_space, make_evaluator, refuse_changed
+from nas.finalists import final_fidelity
 from nas.known import Known
 from nas.latency_tables import find_table
 from nas.loop import State
@@ -49,6 +50,7 @@ def search(
     on_change: OnChange = lambda state: None,
     on_measure: OnProgress = lambda done, total: None,
     on_score: OnProgress = lambda done, total: None,
+    on_train: OnProgress = lambda done, total: None,
     **settings: Any,
 ) -> SearchResult:
     """Search a space for the best network, by training up to `budget` of them.
@@ -57,7 +59,7 @@ def search(
     are like `"macs<=200M"`; `start` are networks of the space to begin with (files, run folders, references or values);
     further settings are the fields of `nas.settings.Settings` (`seed`, `searcher`, `data`, …).
     `on_change` is called as trials go on, `on_measure` as latencies are measured, before and after them, `on_score` as
-    zero-cost scores are computed before them.
+    zero-cost scores are computed before them, `on_train` as finalists are trained.
     `out` is the run folder, by default `runs/SPACE-DATE-TIME`. Raises `InputError` for a request that cannot be met.
     """
     if isinstance(constraints, str):
@@ -69,7 +71,8 @@ def search(
     if resolutions:
         loaded = at_resolutions(loaded, resolutions)
     evaluator = make_evaluator(chosen)
-    loaded = fit_space(loaded, evaluator)
+    final = final_fidelity(chosen, evaluator)
+    loaded = fit_space(loaded, evaluator if final is None else final.evaluator)
     _check_metrics(chosen, evaluator)
     known = _known(chosen, loaded, evaluator, on_measure)
     genotypes = _start(start, loaded)
@@ -78,15 +81,21 @@ def search(
     workers = chosen.workers or min(chosen.budget, default_workers(evaluator))
     device = str(evaluator.device) if isinstance(evaluator, ImageEvaluator) else chosen.device
     chosen = dataclasses.replace(chosen, workers=workers, device=device)
-    request = Request(chosen, loaded, evaluator, known, genotypes)
+    request = Request(chosen, loaded, evaluator, known, genotypes, final)
     sampler = searchers.make_sampler(chosen.searcher, request.problem(), chosen.seed)  # raises before there is a folder
     _refuse_start_beyond_limits(request, sampler)
     table = dump_table(known.predictor.table) if known.predictor is not None else ""
     folder = RunFolder.create(
-        path, chosen, loaded, described(evaluator, chosen), table, [loaded.params(genotype) for genotype in genotypes]
+        path,
+        chosen,
+        loaded,
+        described(evaluator, chosen),
+        table,
+        [loaded.params(genotype) for genotype in genotypes],
+        None if final is None else final.describe(),
     )
     try:
-        return session.run(folder, request, time_limit_s, on_change, on_measure, on_score)
+        return session.run(folder, request, time_limit_s, on_change, on_measure, on_train, on_score)
     except KeyboardInterrupt:
         raise Interrupted(path) from None
     finally:
@@ -100,6 +109,7 @@ def resume(
     on_change: OnChange = lambda state: None,
     on_measure: OnProgress = lambda done, total: None,
     on_score: OnProgress = lambda done, total: None,
+    on_train: OnProgress = lambda done, total: None,
 ) -> SearchResult:
     """Take a stopped or killed search up again; it ends as the unbroken one would have.
 
@@ -123,8 +133,9 @@ def resume(
             predictor = Predictor(load_table(folder.latency_file), interpolate=settings.interpolate)
         known = Known(predictor, interpolate=settings.interpolate)
         genotypes = tuple(space.genotype(params) for params in plain.get("start", []))
-        request = Request(settings, space, evaluator, known, genotypes)
-        return session.run(folder, request, time_limit_s, on_change, on_measure, on_score)
+        final = final_fidelity(settings, evaluator, plain.get("final", {}))
+        request = Request(settings, space, evaluator, known, genotypes, final)
+        return session.run(folder, request, time_limit_s, on_change, on_measure, on_train, on_score)
     except KeyboardInterrupt:
         raise Interrupted(folder.path) from None
     finally:

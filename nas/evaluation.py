@@ -24,11 +24,11 @@ def make_evaluator(settings: Settings, recorded: Mapping[str, Any] | None = None
     """The evaluator of a request, or with `recorded` that of a run: what its `describe` gave. Raises `InputError`."""
     kind, _, file = settings.evaluator.partition(":")
     if settings.evaluator == "proxy":
-        return ProxyTraining(*_images(settings, recorded), device=_device_here(settings))
+        return ProxyTraining(*_images(settings, recorded), device=device_here(settings))
     if kind == "zero-cost" and file in COUNTED:
         return Counted(file)
     if kind == "zero-cost" and file in NAMES:
-        return ZeroCost(file, *_images(settings, recorded), device=_device_here(settings))
+        return ZeroCost(file, *_images(settings, recorded), device=device_here(settings))
     if kind in ("table", "noisy-table") and file:
         return TabularEvaluator(file, noisy=kind == "noisy-table")
     remedy = did_you_mean(settings.evaluator, KINDS)
@@ -57,11 +57,11 @@ def _images(settings: Settings, recorded: Mapping[str, Any] | None) -> tuple[Ima
     except (TypeError, KeyError) as error:
         raise InputError(f"the recorded recipe cannot be read: {error}", remedy="start a new run") from None
     # The device of the workers, which need not be that of this process.
-    device = torch.device("cuda") if settings.gpus_per_trial else choose_device(_device_here(settings))
+    device = torch.device("cuda") if settings.gpus_per_trial else choose_device(device_here(settings))
     return data, find_recipe(settings.proxy, data, device)
 
 
-def _device_here(settings: Settings) -> str:
+def device_here(settings: Settings) -> str:
     """The device for this process; with Ray, workers that have a share of a GPU use that, whatever there is here."""
     if settings.executor != "ray":
         return settings.device

@@ -16,6 +16,13 @@ from search_space.documents import write_whole
 from searchers import Objective
 
 
+def thinned(count: int, most: int) -> list[int]:
+    """Places 0 to `count` - 1, evenly thinned out to `most`; both ends stay, of a single one the first."""
+    if count <= most:
+        return list(range(count))
+    return sorted({round(place * (count - 1) / max(1, most - 1)) for place in range(most)})
+
+
 class Hypervolume:
     """How the hypervolume grew from trial to trial, by final mean scores of the networks that keep all limits.
 

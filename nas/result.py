@@ -30,20 +30,25 @@ class SearchResult:
     run: Path
     """The run folder."""
     best: BestNetwork | None
-    """None if every trial failed, or every finalist breaks a constraint when measured."""
+    """None if every trial failed, or every finalist breaks a constraint when measured or trained longer."""
     counts: dict[str, int]
     """`complete` trials, of which `again` were further looks at a network; `failed`, `pruned` ones; proposals
     `infeasible`, `duplicate` and `filtered`."""
     stopped_by: str
-    """`budget`, `exhausted` (nothing new was proposed any more) or `time limit`."""
+    """`budget`, `exhausted` (nothing new was proposed any more) or `time limit` (of the search, or while finalists were
+    trained)."""
     wall_time_s: float
     """Over all sessions that ended by themselves or by Ctrl-C."""
     training_time_s: float
     """Time inside evaluations, summed over workers and sessions."""
     finalists: tuple[Finalist, ...] = ()
-    """The candidates that were timed on the device, the winner first."""
+    """The candidates that were trained again or timed on the device, the winner first."""
     finalists_not_timed: str = ""
     """Why they were not, if they were to be."""
+    finalists_not_trained: str = ""
+    """Why they were not, if they were to be."""
+    final_proxy: str = ""
+    """The fidelity at which finalists are trained; empty if they are not."""
     front: tuple[BestNetwork, ...] = ()
     """With several objectives, the Pareto front, in order of the first; `best` is its first network."""
     hypervolume: float | None = None
@@ -62,6 +67,8 @@ class SearchResult:
             "training_time_s": round(self.training_time_s, 3),
             "finalists": [finalist.to_dict() for finalist in self.finalists],
             "finalists_not_timed": self.finalists_not_timed,
+            "finalists_not_trained": self.finalists_not_trained,
+            "final_proxy": self.final_proxy,
             "front": [network.to_dict() for network in self.front],
             "hypervolume": self.hypervolume,
             "reference_point": dict(self.reference_point),

@@ -26,6 +26,7 @@ _RUN_KEYS = {
     **dict.fromkeys(("schema_version", "settings", "space", "evaluator", "started", "versions", "host"), True),
     "latency": False,
     "start": False,
+    "final": False,
 }
 
 
@@ -41,6 +42,7 @@ class RunFolder:
         self.latency_file = path / "latency.json"
         self.worker_log = path / "workers.log"
         self.scores_file = path / "zero-cost.jsonl"
+        self.finalists_file = path / "finalists.jsonl"
         self._lock: filelock.BaseFileLock | None = None
 
     @classmethod
@@ -52,10 +54,12 @@ class RunFolder:
         evaluator: Mapping[str, Any],
         latency: str = "",
         start: Sequence[Params] = (),
+        final: Mapping[str, Any] | None = None,
     ) -> RunFolder:
         """Make a new run folder, locked; raises `InputError` if something is there already.
 
-        `latency` is the text of the latency table, if there is one; `start` are the networks to begin with.
+        `latency` is the text of the latency table, if there is one; `start` are the networks to begin with;
+        `final` says how finalists are to be trained.
         """
         if not space.plain:
             raise InputError("a search needs a space that was loaded from a file or a preset", space.name)
@@ -81,6 +85,8 @@ class RunFolder:
             plain["latency"] = {"sha256": _sha256(folder.latency_file)}
         if start:
             plain["start"] = [dict(params) for params in start]
+        if final is not None:
+            plain["final"] = dict(final)
         write_whole(folder.run_file, to_yaml(plain))
         return folder
 
@@ -114,6 +120,9 @@ class RunFolder:
             if section in plain["evaluator"] or plain["evaluator"].get("evaluator") == "proxy":
                 document.mapping(("evaluator",), {**dict.fromkeys(plain["evaluator"], False), section: True})
                 document.mapping(("evaluator", section))
+        if "final" in plain:
+            document.mapping(("final",), {"fidelity": True, "recipe": True, "data": False})
+            document.mapping(("final", "recipe"))
         for place in range(len(document.sequence(("start",))) if "start" in plain else 0):
             document.mapping(("start", place))
         with document.at(("settings",)):

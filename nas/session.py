@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 
 from evaluators import Evaluator
-from latency.measure import MeasuringFailed
 from latency.runtimes import same_here
-from latency.table import MAPE_OF_DOUBT_PERCENT
 from nas.cheap_scores import with_cheap_scores
 from nas.evaluation import provenance
-from nas.executors import make_executor
-from nas.finalists import MEASURED, Finalist, doubts, latency_bias_percent, retime, why_not_here
+from nas.executors import Executor, make_executor
+from nas.finalists import (
+    MEASURED,
+    Contest,
+    FinalFidelity,
+    FinalsLog,
+    Jury,
+    Outcome,
+    Timer,
+    Trainer,
+    doubts,
+    why_not_here,
+)
 from nas.known import Known
 from nas.loop import SearchLoop, State
 from nas.objective import objectives
@@ -29,7 +38,7 @@ from search_space import Architecture, SearchSpace
 from search_space.space import Genotype
 from searchers import Objective, Problem, distributions, make_sampler
 
-OnMeasure = Callable[[int, int], None]
+OnProgress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -41,6 +50,7 @@ class Request:
     evaluator: Evaluator
     known: Known
     start: tuple[Genotype, ...] = ()
+    final: FinalFidelity | None = None
 
     def problem(self) -> Problem:
         """The request as searchers see it."""
@@ -70,16 +80,17 @@ def run(
     request: Request,
     time_limit_s: float,
     on_change: Callable[[State], None],
-    on_measure: OnMeasure,
-    on_score: OnMeasure = lambda done, total: None,
+    on_measure: OnProgress,
+    on_train: OnProgress,
+    on_score: OnProgress,
 ) -> SearchResult:
-    """Search until the end, going on with what the folder has recorded; time the finalists; write the results."""
-    return _Session(folder, request, on_change, on_score).run(time_limit_s, on_measure)
+    """Search until the end, going on with what the folder has recorded; judge the finalists; write the results."""
+    return _Session(folder, request, on_change, on_score).run(time_limit_s, on_measure, on_train)
 
 
 class _Session:
     def __init__(
-        self, folder: RunFolder, request: Request, on_change: Callable[[State], None], on_score: OnMeasure
+        self, folder: RunFolder, request: Request, on_change: Callable[[State], None], on_score: OnProgress
     ) -> None:
         self._started, self._earlier_s = time.monotonic(), folder.earlier_wall_time_s()
         self._folder, self._request, self._on_change = folder, request, on_change
@@ -91,6 +102,7 @@ class _Session:
         self._constraints = request.settings.parsed_constraints()
         self._table = request.known.predictor.table if request.known.predictor is not None else None
         self._not_timed = ""
+        self._finals = FinalsLog(folder.finalists_file)
         self._written: tuple[str, int] | None = None
         sampler = make_sampler(settings.searcher, problem, settings.seed)
         directions = [objective.direction for objective in problem.objectives]
@@ -114,12 +126,13 @@ class _Session:
             on_change=self._changed,
         )
 
-    def run(self, time_limit_s: float, on_measure: OnMeasure) -> SearchResult:
+    def run(self, time_limit_s: float, on_measure: OnProgress, on_train: OnProgress) -> SearchResult:
+        deadline = self._started + time_limit_s
         try:
             self._warn_of_the_table()
-            stopped_by = self._loop.run(deadline=self._started + time_limit_s)
+            stopped_by = self._loop.run(deadline=deadline)
             self._executor.close()  # before anything is timed
-            finalists = self._time_finalists(on_measure)
+            outcome = self._judge_finalists(deadline, on_measure, on_train)
         except KeyboardInterrupt:
             self._write_best(self._loop.state)
             self._write_front()
@@ -127,7 +140,8 @@ class _Session:
             raise
         finally:
             self._executor.close()
-        ended = self._result(stopped_by, finalists)
+        late = outcome is not None and outcome.out_of_time
+        ended = self._result("time limit" if late else stopped_by, outcome)
         self._write_front()
         self._folder.write_summary(ended.to_dict())
         self._folder.write_best(ended.best.architecture if ended.best is not None else None)
@@ -166,6 +180,9 @@ class _Session:
             origin["latency_conditions"] = self._table.conditions.to_dict()
             if MEASURED in metrics:
                 origin["measured_conditions"] = same_here(self._table.conditions).to_dict()
+        final = self._request.final
+        if final is not None and any(name.startswith("final_") for name in metrics):
+            origin["final"] = {**final.provenance(), "seeds": self._request.settings.final_seeds}
         return best.architecture.replace(name=f"{space}-{arch_id}", provenance=origin)
 
     def _write_front(self) -> None:
@@ -187,41 +204,46 @@ class _Session:
         if self._not_timed:
             warnings.warn(f"finalists will not be timed: {self._not_timed}", stacklevel=2)
 
-    def _time_finalists(self, on_measure: OnMeasure) -> list[Finalist]:
-        settings = self._request.settings
-        if not settings.finalists or self._table is None or self._not_timed:
-            return []
-        try:
-            finalists = retime(
-                self._candidates(),
-                settings.finalists,
-                self._table,
-                self._constraints,
-                settings.parsed_target(),
-                on_measure,
+    def _judge_finalists(self, deadline: float, on_measure: OnProgress, on_train: OnProgress) -> Outcome | None:
+        settings, final, table = self._request.settings, self._request.final, self._table
+        timer = Timer(table, self._finals, on_measure) if table is not None and not self._not_timed else None
+        trainer = None
+        if final is not None:
+            trainer = Trainer(
+                lambda most: self._final_executor(final, most),
+                tuple(final.evaluator.directions),
+                self._finals,
+                run_seed=settings.seed,
+                seeds=settings.final_seeds,
+                deadline=deadline,
+                on_train=on_train,
             )
-        except MeasuringFailed as error:  # after all that training, what was found is kept
-            self._not_timed = str(error)
-            warnings.warn(f"finalists could not be timed, the winner is not verified: {error}", stacklevel=2)
-            return []
-        bias = latency_bias_percent(finalists) if finalists else 0.0
-        if abs(bias) > MAPE_OF_DOUBT_PERCENT:
-            how = f"{abs(bias):.0f} % too {'slow' if bias > 0 else 'fast'}"
-            warnings.warn(f"the latency table predicts the finalists {how}; try `nas latency check`", stacklevel=2)
-        return finalists
+        if not settings.finalists or (timer is None and trainer is None):
+            return None
+        several = len(self._problem.objectives) > 1
+        jury = Jury(self._problem.objectives, self._constraints, settings.parsed_target())
+        contest = Contest(jury, settings.finalists, timer, trainer)
+        outcome = contest.hold_front(self._loop.state.front) if several else contest.hold(self._loop.ranked())
+        self._not_timed = self._not_timed or outcome.not_timed
+        return outcome
 
-    def _candidates(self) -> list[Scored]:
-        """Who may be a finalist, the best first; with several objectives, the front alone."""
-        return self._loop.ranked() if len(self._problem.objectives) == 1 else self._loop.state.front
+    def _final_executor(self, final: FinalFidelity, most: int) -> Executor:
+        settings = self._request.settings
+        options = settings.executor_options()
+        # The limit was meant for the search's evaluations.
+        timeout_s = options.trial_timeout_s * final.costs
+        options = replace(options, workers=min(options.workers, most), trial_timeout_s=timeout_s)
+        return make_executor(settings.executor, final.evaluator, options, self._folder.worker_log)
 
     # Results.
 
-    def _result(self, stopped_by: str, finalists: Sequence[Finalist] = ()) -> SearchResult:
+    def _result(self, stopped_by: str, outcome: Outcome | None = None) -> SearchResult:
         state, found = self._loop.state, None
-        if finalists:
-            if not finalists[0].broken:
-                metrics = finalists[0].metrics()
-                found = BestNetwork(self._named(finalists[0].best, metrics), metrics, finalists[0].best.looks)
+        if outcome is not None and outcome.finalists:
+            winner = outcome.winner
+            if winner is not None:
+                metrics = {**winner.metrics(), **winner.tested()}
+                found = BestNetwork(self._named(winner.best, metrics), metrics, winner.best.looks)
         elif state.best is not None:
             found = BestNetwork(self._named(state.best, state.best.metrics), dict(state.best.metrics), state.best.looks)
         front: tuple[BestNetwork, ...] = ()
@@ -238,9 +260,11 @@ class _Session:
             counts={name: state.counts[name] for name in names},
             stopped_by=stopped_by,
             wall_time_s=self._earlier_s + time.monotonic() - self._started,
-            training_time_s=state.training_seconds,
-            finalists=tuple(finalists),
+            training_time_s=state.training_seconds + self._finals.seconds,
+            finalists=() if outcome is None else outcome.finalists,
             finalists_not_timed=self._not_timed,
+            finalists_not_trained="" if outcome is None else outcome.not_trained,
+            final_proxy="" if self._request.final is None else self._request.final.name,
             front=front,
             hypervolume=hypervolume,
             reference_point=reference,

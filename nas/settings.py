@@ -20,22 +20,26 @@ from search_space import InputError
 from search_space.errors import did_you_mean
 from search_space.rules import Integer, Number
 
-DEFAULT_FINALISTS = 5
+_MOST_FINALISTS = 3
+_TRIALS_PER_FINALIST = 8
+NO_FINAL_TRAINING = "none"
 # Runs from earlier versions do not have them.
 _ADDED_LATER = (
     *("latency", "interpolate", "target", "target_weight", "finalists"),
     *("evaluator", "gpus_per_trial", "ray_address", "trial_timeout_s", "retries", "proxy"),
     *("prefilter", "predictor_features"),
+    *("final_proxy", "final_seeds"),
 )
 _NUMBERS = {
     "budget": Integer(1, 10_000_000),
     "seed": Integer(0, 2**63 - 1),
     "workers": Integer(0, 1_024),
     "finalists": Integer(0, 1_000),
+    "final_seeds": Integer(1, 100),
     "retries": Integer(0, 100),
 }
 _TEXTS = (
-    *("searcher", "objective", "evaluator", "proxy", "data", "data_root", "device"),
+    *("searcher", "objective", "evaluator", "proxy", "final_proxy", "data", "data_root", "device"),
     *("executor", "ray_address", "latency", "target"),
     *("prefilter", "predictor_features"),
 )
@@ -85,15 +89,23 @@ class Settings:
     """As `naswot:0.5`: of all networks, evaluate only those of the best half by this zero-cost score."""
     predictor_features: str = ""
     """Zero-cost scores separated by commas, from which the predictor learns, too."""
+    """How many of the best are trained at a higher fidelity at the end, and with a latency table timed on the device;
+    None means one for each eight trials of the budget, at least one and at most three, where either is to be done."""
+    final_proxy: str = recipe.AUTO
+    """Fidelity at which finalists are trained, as `proxy`; `auto` means the one above the search's if that trains, and
+    none otherwise; `none` means that they are not."""
+    final_seeds: int = 3
+    """So many times each finalist is trained, each time from other weights."""
 
     def __post_init__(self) -> None:
-        if self.finalists is None:
-            object.__setattr__(self, "finalists", DEFAULT_FINALISTS if self.latency else 0)
-        for name, rule in _NUMBERS.items():
-            object.__setattr__(self, name, rule.check(f"--{name}", getattr(self, name)))
         for field in _TEXTS:
             if not isinstance(getattr(self, field), str):
                 raise InputError(f"{field} must be text", getattr(self, field), field=field)
+        if self.finalists is None:
+            object.__setattr__(self, "finalists", self._default_finalists())
+        for number, rule in _NUMBERS.items():
+            option = f"--{number.replace('_', '-')}"
+            object.__setattr__(self, number, rule.check(option, getattr(self, number)))
         for constraint in self.constraints:
             if not isinstance(constraint, str):
                 raise InputError("a constraint must be text", constraint, remedy='write it as "macs<=200M"')
@@ -101,6 +113,9 @@ class Settings:
         kind, _, _ = self.evaluator.partition(":")
         if kind in ("table", "noisy-table") and self.proxy != recipe.AUTO:
             raise InputError("--proxy is for evaluators that see images", self.evaluator, remedy="leave it out")
+        if kind in ("table", "noisy-table") and self.final_proxy not in (recipe.AUTO, NO_FINAL_TRAINING):
+            why = "--final-proxy is for searches on images; a table's networks have been trained"
+            raise InputError(why, self.evaluator, remedy="leave it out")
         object.__setattr__(self, "objective", ",".join(parse_names(self.objective or self._default_objective())))
         object.__setattr__(self, "gpus_per_trial", Number(0, 64).check("--gpus-per-trial", self.gpus_per_trial))
         if self.trial_timeout_s is not None:
@@ -117,12 +132,11 @@ class Settings:
         if not isinstance(self.interpolate, bool):
             raise InputError("interpolate must be true or false", self.interpolate)
         object.__setattr__(self, "target_weight", Number(-1e9, 1e9).check("--target-weight", self.target_weight))
-        if self.finalists and not self.latency:
-            raise InputError(
-                "--finalists are timed under the conditions of a latency table",
-                self.finalists,
-                remedy="add --latency FILE or --latency auto",
-            )
+        if self.finalists and not self.latency and not self.trains_finalists:
+            why = "--finalists are timed by a latency table or trained again, and neither is asked for"
+            raise InputError(why, self.finalists, remedy="add --latency FILE, or --final-proxy standard")
+        if not self.finalists and self.final_proxy not in (recipe.AUTO, NO_FINAL_TRAINING):
+            raise InputError("--final-proxy needs finalists", self.final_proxy, remedy="leave out --finalists 0")
         if self.interpolate and not self.latency:
             raise InputError("--interpolate needs a latency table", remedy="add --latency FILE")
         target = self.parsed_target()
@@ -137,6 +151,19 @@ class Settings:
         object.__setattr__(self, "predictor_features", ",".join(features))
         # The canonical spelling, so that equal requests are equal.
         object.__setattr__(self, "constraints", tuple(str(constraint) for constraint in self.parsed_constraints()))
+
+    def _default_finalists(self) -> int:
+        if not self.latency and not self.trains_finalists:
+            return 0
+        trials = self.budget if isinstance(self.budget, int) else 1  # it is checked next
+        return min(_MOST_FINALISTS, max(1, trials // _TRIALS_PER_FINALIST))
+
+    @property
+    def trains_finalists(self) -> bool:
+        """Whether finalists, if there are any, are to be trained again."""
+        if self.final_proxy == recipe.AUTO:
+            return self.evaluator == "proxy"
+        return self.final_proxy != NO_FINAL_TRAINING
 
     def _default_objective(self) -> str:
         kind, _, name = self.evaluator.partition(":")
@@ -183,7 +210,8 @@ class Settings:
             if name not in known:
                 raise InputError("settings have no field of this name", name, remedy=did_you_mean(name, known))
         defaults = {field.name: field.default for field in dataclasses.fields(cls)}
-        plain = {**{name: defaults[name] for name in _ADDED_LATER}, **plain}
+        added = {name: defaults[name] for name in _ADDED_LATER}
+        plain = {**added, "final_proxy": NO_FINAL_TRAINING, **plain}
         constraints = plain.get("constraints", [])
         if "budget" not in plain or not isinstance(constraints, list):
             raise InputError("settings need a budget, and a list of constraints", remedy="restore the file")

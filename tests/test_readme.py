@@ -40,6 +40,7 @@ def test_commands(command: str, tmp_path_factory: pytest.TempPathFactory) -> Non
     words = shlex.split(command)[1:]
     if words[0] == "search":
         words[words.index("--budget") + 1] = "1"
+        words += [] if "--final-proxy" in words else ["--finalists", "0"]
         words = [word.replace("imagefolder:photos", "digits").replace("npz:mine.npz", "digits") for word in words]
     if "latency" in command:
         pytest.skip("takes minutes: see test_the_commands_about_latency")
@@ -66,7 +67,7 @@ def test_the_commands_about_latency(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_the_five_lines_of_python_run_as_a_script(tmp_path: Path) -> None:
     (code,) = blocks("python")
     script = tmp_path / "five.py"
-    script.write_text(re.sub(r"budget=\d+", "budget=2", code))
+    script.write_text(re.sub(r"budget=\d+", "budget=2, finalists=0", code))
     done = subprocess.run([sys.executable, str(script)], cwd=tmp_path, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr
     assert "accuracy" in done.stdout

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from nas.folder_lock import lock_folder
+from nas.json_lines import append_line, read_lines
 from search_space import InputError
 from search_space.documents import read_document, to_yaml, write_whole
 
@@ -58,24 +57,15 @@ class AuditFolder:
             write_whole(request, to_yaml(asked))
 
     def _read(self) -> list[Measured]:
-        if not self._file.exists():
-            return []
-        text = self._file.read_text()
-        whole = text[: text.rfind("\n") + 1]
-        if whole != text:  # the last line was being written when the process was killed
-            write_whole(self._file, whole)
         try:
-            return [Measured(**json.loads(line)) for line in whole.splitlines()]
+            return [Measured(**plain) for plain in read_lines(self._file)]
         except (ValueError, TypeError) as error:
             rule = f"the measurements cannot be read: {error}"
             raise InputError(rule, where=str(self._file), remedy="restore it from a copy, or start anew") from None
 
     def append(self, measured: Measured) -> None:
         """It is on the disk when this returns."""
-        with open(self._file, "a") as file:
-            file.write(json.dumps(asdict(measured), allow_nan=False) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+        append_line(self._file, asdict(measured))
         self.measured.append(measured)
 
     def write(self, name: str, text: str) -> None:

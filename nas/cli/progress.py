@@ -25,11 +25,12 @@ class SearchProgress:
     on_change: Callable[[State], None]
     on_measure: Callable[[int, int], None]
     on_score: Callable[[int, int], None]
+    on_train: Callable[[int, int], None]
 
 
 @contextmanager
 def show_progress(title: str) -> Iterator[SearchProgress]:
-    """Progress of a search, and of measuring latencies or scores around it; a bar of its own for each."""
+    """Progress of a search, of scores, latencies and trainings around it; a bar of its own for each."""
     with contextlib.ExitStack() as bars:
         started: dict[str, Callable[..., None]] = {}
 
@@ -49,6 +50,7 @@ def show_progress(title: str) -> Iterator[SearchProgress]:
             bar("search", lambda: _live(title) if sys.stderr.isatty() else contextlib.nullcontext(_plain(title))),
             bar("latency", lambda: show_steps("measuring latency")),
             bar("scores", lambda: show_steps("zero-cost scores")),
+            bar("finalists", lambda: show_steps("training finalists")),
         )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -87,8 +87,17 @@ def search(
     ] = "",
     target_weight: Annotated[float, typer.Option(help="Exponent of the soft reward.")] = -0.07,
     finalists: Annotated[
-        int | None, typer.Option(help="Time so many of the best end to end. [default: 5 with --latency]")
+        int | None,
+        typer.Option(
+            help="Train so many of the best longer before one is the winner, and with --latency time them; 0: none. "
+            "[default: one for each 8 trials, up to 3]"
+        ),
     ] = None,
+    final_proxy: Annotated[
+        str,
+        typer.Option(help="How finalists are trained: as --proxy; auto: the fidelity above the search's; or none."),
+    ] = "auto",
+    final_seeds: Annotated[int, typer.Option(help="How often each finalist is trained.")] = 3,
     time_limit: TimeLimit = None,
     workers: Annotated[int, typer.Option(help="Trainings at once; 0: one a processor, one on a GPU.")] = 0,
     executor: Annotated[str, typer.Option(help="inline: this machine; ray: this machine or a cluster.")] = "inline",
@@ -125,7 +134,10 @@ def search(
             interpolate=interpolate,
             target=target,
             target_weight=target_weight,
+            on_train=progress.on_train,
             finalists=finalists,
+            final_proxy=final_proxy,
+            final_seeds=final_seeds,
             data=data,
             data_root=data_root,
             searcher=searcher,
@@ -164,6 +176,7 @@ def resume(
             on_change=progress.on_change,
             on_measure=progress.on_measure,
             on_score=progress.on_score,
+            on_train=progress.on_train,
         )
     _conclude(result, json)
 
@@ -181,13 +194,23 @@ def _stoppable() -> Iterator[None]:
 
 def _conclude(result: SearchResult, json: bool) -> None:
     """Print what was found and what to type next; exit 1 if every trial failed."""
+    from nas.cli.finalists import by_the_search, final_line, print_finalists
+
     if json:
         print_json(result.to_dict())
     elif result.best is None and not result.counts["complete"] + result.counts["failed"]:
         typer.echo(f"the time limit was reached before the first trial; go on with: nas resume {result.run}")
     elif result.best is None and result.finalists:
-        typer.echo("nothing was found: every network breaks a constraint when it is measured\n")
-        _print_finalists(result)
+        how = " or ".join(
+            words
+            for words, done in (
+                ("trained longer", any(finalist.trained is not None for finalist in result.finalists)),
+                ("measured", any(finalist.times is not None for finalist in result.finalists)),
+            )
+            if done
+        )
+        typer.echo(f"nothing was found: every network breaks a constraint when it is {how}\n")
+        print_finalists(result)
         typer.echo(f"\nrun            {result.run}")
     elif result.best is None and result.counts["complete"]:
         typer.echo("nothing was found: every network breaks a limit that only its evaluation could tell")
@@ -199,12 +222,16 @@ def _conclude(result: SearchResult, json: bool) -> None:
         if result.front:
             _print_front(result)
         typer.echo(f"\nbest network   {result.best.architecture.name}")
-        typer.echo(f"               {metrics_line(result.best.metrics)}")
+        typer.echo(f"               {metrics_line(by_the_search(result.best.metrics))}")
         looks = f", mean of {result.best.looks} looks" if result.best.looks > 1 else ""
         typer.echo(f"               ({_scored_by(result)}{looks})")
+        if final := final_line(result):
+            typer.echo(f"               {final}")
         typer.echo(f"trials         {counts}; stopped by {result.stopped_by}, {duration(result.wall_time_s)}")
         if result.finalists:
-            _print_finalists(result)
+            print_finalists(result)
+        if result.finalists_not_trained:
+            typer.echo(f"finalists      not trained: {result.finalists_not_trained}")
         typer.echo(f"run            {result.run}")
         typer.echo("\nwhat to type next")
         typer.echo(f"  nas show {result.run}")
@@ -231,13 +258,12 @@ _FRONT_SHOWN = 20
 def _print_front(result: SearchResult) -> None:
     """The front, evenly thinned out if it is long."""
     from nas.cli.output import print_rich, quantity, table
+    from nas.pareto import thinned
 
     metrics = list(result.reference_point)
     rows = table("network", "looks", *metrics)
     count = len(result.front)
-    shown: Sequence[int] = range(count)
-    if count > _FRONT_SHOWN:
-        shown = sorted({round(place * (count - 1) / (_FRONT_SHOWN - 1)) for place in range(_FRONT_SHOWN)})
+    shown = thinned(count, _FRONT_SHOWN)
     for place in shown:
         network = result.front[place]
         rows.add_row(network.arch_id, str(network.looks), *(quantity(network.metrics[name]) for name in metrics))
@@ -247,27 +273,3 @@ def _print_front(result: SearchResult) -> None:
         f"               hypervolume {result.hypervolume:.6g} down to {metrics_line(dict(result.reference_point))}"
     )
     typer.echo(f"               {result.run / 'pareto.csv'}, {result.run / 'pareto.png'}")
-
-
-def _print_finalists(result: SearchResult) -> None:
-    """Predicted beside measured latency."""
-    from evaluators.zero_cost import SCORES
-    from nas.cli.output import print_rich, table
-
-    rows = table("finalist", "score", "predicted ms", "measured ms", "p50 ms", "error", "")
-    for finalist in result.finalists:
-        metrics, predicted = finalist.metrics(), finalist.best.cost["latency_ms"]
-        rows.add_row(
-            finalist.best.architecture.arch_id,
-            "  ".join(
-                f"{name} {metrics[name]:.4g}"
-                for name in ("accuracy", "loss", *SCORES, "measured_reward")
-                if name in metrics
-            ),
-            f"{predicted:.3f}",
-            f"{finalist.measured_ms:.3f}",
-            f"{finalist.times.p50_ms:.3f}",
-            f"{100 * (predicted / finalist.measured_ms - 1):+.1f} %",
-            ", ".join(f"breaks {constraint}" for constraint in finalist.broken),
-        )
-    print_rich("\nfinalists, timed end to end (measured: 10th percentile)", rows)

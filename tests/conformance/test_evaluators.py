@@ -14,7 +14,17 @@ from pathlib import Path
 
 import pytest
 
-from evaluators import Evaluator, ProxyTraining, Recipe, Report, Several, TabularEvaluator, ZeroCost, load_images
+from evaluators import (
+    Evaluator,
+    FinalTraining,
+    ProxyTraining,
+    Recipe,
+    Report,
+    Several,
+    TabularEvaluator,
+    ZeroCost,
+    load_images,
+)
 from evaluators.zero_cost import COUNTED, SCORES, Counted
 from search_space import Architecture, load_space
 
@@ -44,6 +54,7 @@ def make_table(*, noisy: bool = False) -> TabularEvaluator:
 
 EVALUATORS = {
     "proxy": make_proxy,
+    "final": lambda: FinalTraining(load_images("digits"), RECIPE, device="cpu"),
     "table": make_table,
     "noisy-table": functools.partial(make_table, noisy=True),
     **{f"zero-cost:{name}": functools.partial(make_zero_cost, name) for name in SCORES},

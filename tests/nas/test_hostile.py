@@ -21,7 +21,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "small.yaml").write_text(SMALL_SPACE)
     # A file of the user's with the name of a module of ours must not stand in for it.
     (folder / "evaluators.py").write_text("raise SystemExit(3)")
-    done = nas("search", "--space", "small.yaml", "--budget", "3", "--out", "run", "--workers", "2", cwd=folder)
+    search = ("search", "--space", "small.yaml", "--budget", "3", "--out", "run", "--workers", "2")
+    done = nas(*search, "--final-proxy", "quick", "--final-seeds", "1", cwd=folder)
     assert done.returncode == 0, done.stderr
     assert "3 complete" in done.stdout
     return folder / "run"
@@ -59,6 +60,13 @@ RUN_FILES: list[Callable[[dict[str, Any]], None]] = [
     lambda plain: plain["space"]["stages"][0].update(out_channels={"choice": [8, 24]}),
     lambda plain: plain["space"].update(stages=[]),
     lambda plain: plain.pop("space"),
+    lambda plain: plain.pop("final"),
+    lambda plain: plain.update(final=[]),
+    lambda plain: plain["final"].pop("recipe"),
+    lambda plain: plain["final"]["recipe"].update(epochs=0),
+    lambda plain: plain["final"]["recipe"].update(unknown=0),
+    lambda plain: plain["settings"].update(final_seeds=0),
+    lambda plain: plain["settings"].update(final_proxy="x", finalists=0),
 ]
 
 

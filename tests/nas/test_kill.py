@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
-import os
 import random
 import signal
 import subprocess
@@ -15,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import warm
 import yaml
 from support import SMALL_SPACE, nas, trials
 
@@ -27,6 +24,7 @@ BUDGET = 10
 def start(folder: Path, run: str) -> subprocess.Popen[str]:
     (folder / "small.yaml").write_text(SMALL_SPACE)
     arguments = ["search", "--space", "small.yaml", "--budget", str(BUDGET), "--out", run, "--seed", "4"]
+    arguments += ["--finalists", "0"]  # test_finalists.py kills searches while they are trained
     return subprocess.Popen(
         [sys.executable, "-c", "from nas.cli import main; main()", *arguments, "--workers", "2"],
         cwd=folder,
@@ -82,21 +80,6 @@ def test_resumed_equals_unbroken(
 
 
 # Many kills, of processes that are forked from one which has loaded PyTorch already.
-
-
-@pytest.fixture
-def forked(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
-    """Starts a process that searches, or goes on; `multiprocessing` keeps the one that it is forked from."""
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), str(Path(__file__).parents[1])]))
-    server = multiprocessing.get_context("forkserver")
-    server.set_forkserver_preload(["warm"])
-
-    def begin(*arguments: Any) -> Any:
-        process = server.Process(target=warm.go_on, args=arguments)
-        process.start()
-        return process
-
-    return begin
 
 
 def check_files(run: Path) -> None:

@@ -10,18 +10,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import SMALL_SPACE, TINY_SPACE, nas, search_loop, space
+from support import SMALL_SPACE, TINY_SPACE, nas, problem, search_loop, space
 
 from latency import Conditions, LatencyTable, Predictor, Times, build_table, conditions_here, load_table, save_table
 from latency.build import request
 from latency.table import Calibration
-from nas import finalists, latency_tables
-from nas.constraints import parse_constraint
-from nas.finalists import doubts, retime, why_not_here
+from nas import latency_tables
+from nas.constraints import Constraint, parse_constraint
+from nas.finalists import Contest, Finalist, FinalsLog, Jury, Timer, doubts, timing, why_not_here
 from nas.known import INTERPOLATED, Known
 from nas.loop import SearchLoop
+from nas.scored import Scored
 from nas.settings import Settings
-from nas.target import parse_target
+from nas.target import Target, parse_target
 from search_space import Architecture, InputError, load_architecture, save_architecture
 from search_space.cost import part_cost
 from search_space.graph import SpaceGraph
@@ -39,6 +40,20 @@ def run_loop(folder: Path, known: Known, *, searcher: str = "random", budget: in
     loop = search_loop(folder, searcher=searcher, budget=budget, known=known, **more)
     loop.run()
     return loop
+
+
+def retime(
+    folder: Path,
+    ranked: Sequence[Scored],
+    count: int,
+    table: LatencyTable,
+    constraints: Sequence[Constraint] = (),
+    target: Target | None = None,
+) -> list[Finalist]:
+    """The finalists of a contest without training, the winner first."""
+    log = FinalsLog(folder / "finalists.jsonl")
+    jury = Jury(problem().objectives, constraints, target)
+    return list(Contest(jury, count, Timer(table, log), None).hold(ranked).finalists)
 
 
 OPTUNAS = ("random", "tpe", "nsga2")
@@ -129,7 +144,7 @@ def test_a_latency_limit_needs_a_table_that_covers_the_space() -> None:
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [
-        ({"finalists": 3}, "--latency"),
+        ({"finalists": 3, "final_proxy": "none"}, "--latency"),
         ({"finalists": -1, "latency": "t.json"}, "--finalists"),
         ({"interpolate": True}, "--latency"),
         ({"target": "speed=3"}, "--target"),
@@ -139,8 +154,9 @@ def test_a_latency_limit_needs_a_table_that_covers_the_space() -> None:
 def test_settings_about_latency_are_checked(wrong: dict[str, Any], words: str) -> None:
     with pytest.raises(InputError, match=words):
         Settings(budget=1, **wrong)
-    assert Settings(budget=1).finalists == 0
-    assert Settings(budget=1, latency="auto").finalists == 5
+    assert Settings(budget=1, evaluator="table:t.json").finalists == 0
+    assert Settings(budget=1, evaluator="table:t.json", latency="auto").finalists == 1
+    assert Settings(budget=40, evaluator="table:t.json", latency="auto").finalists == 3
 
 
 class Stopwatch:
@@ -154,7 +170,7 @@ class Stopwatch:
             self.batches.append([network.arch_id for network in networks])
             return [[predictor.latency_ms(network) * factors.get(network.arch_id, 1.0)] * 20 for network in networks]
 
-        monkeypatch.setattr(finalists, "_samples", samples)
+        monkeypatch.setattr(timing, "_samples", samples)
 
 
 def test_a_winner_that_breaks_its_limit_when_measured_is_not_the_winner(
@@ -165,7 +181,7 @@ def test_a_winner_that_breaks_its_limit_when_measured_is_not_the_winner(
     limit = [parse_constraint(f"latency_ms<={max(best.cost['latency_ms'] for best in ranked) * 1.01}")]
     slow = {best.architecture.arch_id: 50.0 for best in ranked[:4]}
     watch = Stopwatch(monkeypatch, table, slow)
-    timed = retime(ranked, 3, table, limit, None)
+    timed = retime(tmp_path, ranked, 3, table, limit)
     # Three are timed and, since all break the limit, timed again; of the next three, one.
     assert [len(batch) for batch in watch.batches] == [3, 3, 3, 1]
     assert timed[0].best == ranked[4]
@@ -176,7 +192,8 @@ def test_a_winner_that_breaks_its_limit_when_measured_is_not_the_winner(
     assert timed[2].to_dict()["broken"] == [str(limit[0])]
 
     Stopwatch(monkeypatch, table, {best.architecture.arch_id: 50.0 for best in ranked})
-    none = retime(ranked, 3, table, limit, None)
+    (tmp_path / "finalists.jsonl").unlink()
+    none = retime(tmp_path, ranked, 3, table, limit)
     assert len(none) == len(ranked)
     assert all(finalist.broken for finalist in none)
 
@@ -193,17 +210,21 @@ def test_a_slow_moment_does_not_cost_a_network_its_place(tmp_path: Path, monkeyp
         slow = 1.5 if len(sessions) == 1 else 1.0
         return [[Predictor(table).latency_ms(network) * slow] * 20 for network in networks]
 
-    monkeypatch.setattr(finalists, "_samples", samples)
-    timed = retime(ranked, 1, table, limit, None)
+    monkeypatch.setattr(timing, "_samples", samples)
+    timed = retime(tmp_path, ranked, 1, table, limit)
     assert sessions == [1, 1]
-    assert (timed[0].best, timed[0].broken, timed[0].times.count) == (first, (), 40)
+    assert (timed[0].best, timed[0].broken) == (first, ())
+    assert timed[0].times is not None
+    assert timed[0].times.count == 40
+    assert retime(tmp_path, ranked, 1, table, limit)[0].times == timed[0].times  # resumed, it is not timed again
+    assert sessions == [1, 1]
 
 
 def test_finalists_are_ranked_by_the_measured_reward(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     table, target = made_up(), parse_target("latency_ms=1.2", -1.0)
     ranked = run_loop(tmp_path, Known(Predictor(table)), target="latency_ms=1.2", target_weight=-1.0).ranked()
     Stopwatch(monkeypatch, table, {ranked[0].architecture.arch_id: 10.0})
-    timed = retime(ranked, 3, table, [], target)
+    timed = retime(tmp_path, ranked, 3, table, target=target)
     assert timed[-1].best == ranked[0]
     metrics = timed[0].metrics()
     expected = metrics["accuracy"] * (metrics["measured_latency_ms"] / 1.2) ** -1.0
@@ -257,7 +278,8 @@ def test_the_command_line_from_table_to_winner(table: Path, small: Path, tmp_pat
     least, greatest = predictor.reach_ms(space())
     limit = (least + greatest) / 2
     run = tmp_path / "run"
-    options = ("--latency", table, "--constraint", f"latency_ms<={limit}", "--finalists", "2", "--out", run)
+    options = ("--latency", table, "--constraint", f"latency_ms<={limit}", "--out", run)
+    options += ("--finalists", "2", "--final-proxy", "none")
     ran = nas("search", "--space", small, "--budget", "4", "--workers", "1", *options, "--json")
     assert ran.returncode in (0, 1), ran.stderr  # 1: every network was over the limit when measured
     result = json.loads(ran.stdout)
@@ -315,7 +337,8 @@ def test_a_foreign_table_warns_and_times_no_finalists(small: Path, tmp_path: Pat
     save_table(made_up(), tmp_path / "t.json")
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        result = package.search(small, 2, out=tmp_path / "run", latency=str(tmp_path / "t.json"), workers=1)
+        table = str(tmp_path / "t.json")
+        result = package.search(small, 2, out=tmp_path / "run", latency=table, workers=1, final_proxy="none")
     assert any("a device" in str(w.message) and conditions_here().device_name in str(w.message) for w in caught)
     assert result.finalists == ()
     assert result.best is not None
@@ -333,7 +356,8 @@ def test_auto_from_a_first_build_to_the_files(small: Path, tmp_path: Path, monke
     assert [finalist.best.architecture.resolution for finalist in result.finalists] == [16]
     provenance = load_architecture(run / "best.yaml").provenance
     assert provenance["latency_conditions"] == provenance["measured_conditions"] == conditions_here().to_dict()
-    assert package.resume(run).best is not None
+    assert {"measured_latency_ms", "final_accuracy"} <= provenance["metrics"].keys()
+    assert package.resume(run).best == result.best
 
     table_file = run / "latency.json"
     table_file.write_text(table_file.read_text().replace('"count"', ' "count"', 1))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import matplotlib.figure
 import numpy as np
@@ -10,19 +11,33 @@ import pytest
 from support import FakeEvaluator, space
 
 from nas import api
+from nas.finalists import FinalFidelity
 from search_space import count_cost
 
 assert matplotlib.figure
 assert pytest
 
 
-def go_on(run: Path, searcher: str, objective: str, budget: int) -> None:
+class _Final(FinalFidelity):
+    """Final scores that are made up as well."""
+
+    def describe(self) -> dict[str, Any]:
+        return {"fidelity": self.name, "recipe": {}}
+
+    def provenance(self) -> dict[str, Any]:
+        return {"fidelity": self.name}
+
+
+def go_on(run: Path, searcher: str, objective: str, budget: int, finalists: int = 0) -> None:
     """What `nas search` does, and if there is a run already `nas resume`; scores are made up, in 10 ms each."""
     api.make_evaluator = lambda settings, recorded=None: FakeEvaluator(seconds=0.01)
+    final = _Final("made up", FakeEvaluator(seconds=0.01), 1.0)  # type: ignore[arg-type]
+    api.final_fidelity = lambda settings, evaluator, recorded=None: final if settings.finalists else None
     if (run / "run.yaml").exists():
         api.resume(run)
     else:
-        api.search(space(), budget, out=run, searcher=searcher, objective=objective, workers=1)
+        more = {"searcher": searcher, "objective": objective, "finalists": finalists}
+        api.search(space(), budget, out=run, workers=1, **more)
 
 
 def _count_parts() -> None:

@@ -1,0 +1,92 @@
+"""How finalists are trained: the fidelity above that of the search, or another that was asked for."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from evaluators import (
+    Evaluator,
+    FinalTraining,
+    ImageEvaluator,
+    ProxyTraining,
+    Recipe,
+    find_recipe,
+    load_images,
+    named_recipe,
+    next_fidelity,
+    training_cost,
+)
+from evaluators.device import choose_device
+from evaluators.recipe import AUTO
+from nas.evaluation import device_here
+from nas.settings import Settings
+from search_space import InputError
+
+SAME = "that of the search"
+
+
+@dataclass(frozen=True)
+class FinalFidelity:
+    """How finalists are trained."""
+
+    name: str
+    """`quick`, `standard`, `thorough`, a recipe's file, or `SAME`."""
+    evaluator: FinalTraining
+    costs: float
+    """So many times as much as an evaluation of the search; infinite if that trains nothing."""
+    own_data: bool = False
+    """Whether the search itself sees no images."""
+
+    def describe(self) -> dict[str, Any]:
+        """Plain data for the run's record."""
+        data = {"data": self.evaluator.data.describe()} if self.own_data else {}
+        return {"fidelity": self.name, **data, "recipe": self.evaluator.recipe.describe()}
+
+    def provenance(self) -> dict[str, Any]:
+        """How a network's final scores came about, for its architecture file."""
+        recipe = self.evaluator.recipe
+        return {"fidelity": self.name, "epochs": recipe.epochs, "resolution_px": recipe.resolution_px}
+
+
+def final_fidelity(
+    settings: Settings, evaluator: Evaluator, recorded: Mapping[str, Any] | None = None
+) -> FinalFidelity | None:
+    """That of a request, or with `recorded` that of a run: what its `describe` gave. None if there is to be none.
+
+    Raises `InputError` for a recipe that cannot be read, and for data that are not the recorded ones.
+    """
+    if not settings.finalists or not settings.trains_finalists:
+        return None
+    if settings.final_proxy == AUTO and not isinstance(evaluator, ProxyTraining):
+        return None
+    if isinstance(evaluator, ImageEvaluator):
+        data, device = evaluator.data, evaluator.device
+    else:
+        data, device = load_images(settings.data, root=settings.data_root), choose_device(device_here(settings))
+    if recorded is not None:
+        name, recipe = _read(recorded)
+    elif settings.final_proxy != AUTO:
+        name = settings.final_proxy
+        recipe = find_recipe(name, data, device, option="--final-proxy")
+    else:
+        assert isinstance(evaluator, ProxyTraining)
+        name = next_fidelity(evaluator.recipe, data) or SAME
+        recipe = evaluator.recipe if name == SAME else named_recipe(name, data)
+    if recorded is not None and "data" in recorded and data.describe() != recorded["data"]:
+        raise InputError("the data must be what the run began with", settings.data, remedy="restore them")
+    costs = math.inf
+    if isinstance(evaluator, ProxyTraining):
+        costs = max(1.0, training_cost(recipe, data) / training_cost(evaluator.recipe, data))
+    made = FinalTraining(data, recipe, device=str(device))
+    return FinalFidelity(name, made, costs, own_data=not isinstance(evaluator, ImageEvaluator))
+
+
+def _read(recorded: Mapping[str, Any]) -> tuple[str, Recipe]:
+    try:
+        return str(recorded["fidelity"]), Recipe(**recorded["recipe"])
+    except (TypeError, KeyError) as error:
+        rule = f"the recorded recipe of the finalists cannot be read: {error}"
+        raise InputError(rule, remedy="restore run.yaml, or start a new run") from None
