@@ -50,6 +50,7 @@ def search(
     time_limit_s: float = math.inf,
     on_change: OnChange = lambda state: None,
     on_measure: OnProgress = lambda done, total: None,
+    on_score: OnProgress = lambda done, total: None,
     on_train: OnProgress = lambda done, total: None,
     on_read: OnProgress = lambda done, total: None,
     **settings: Any,
@@ -59,8 +60,9 @@ def search(
     `space` is a preset's name, a space file or a `SearchSpace`; `resolutions` (px) stand in for its own; `constraints`
     are like `"macs<=200M"`; `start` are networks of the space to begin with (files, run folders, references or values);
     further settings are the fields of `nas.settings.Settings` (`seed`, `searcher`, `data`, …).
-    `on_change` is called as trials go on, `on_measure` as latencies are measured, before and after them, `on_train` as
-    finalists are trained, `on_read` as images are read from a folder for the first time.
+    `on_change` is called as trials go on, `on_measure` as latencies are measured, before and after them, `on_score` as
+    zero-cost scores are computed before them, `on_train` as finalists are trained, `on_read` as images are read from a
+    folder for the first time.
     `out` is the run folder, by default `runs/SPACE-DATE-TIME`. Raises `InputError` for a request that cannot be met.
     """
     if isinstance(constraints, str):
@@ -98,7 +100,7 @@ def search(
         None if final is None else final.describe(),
     )
     try:
-        return session.run(folder, request, time_limit_s, on_change, on_measure, on_train)
+        return session.run(folder, request, time_limit_s, on_change, on_measure, on_train, on_score)
     except KeyboardInterrupt:
         raise Interrupted(path) from None
     finally:
@@ -111,6 +113,7 @@ def resume(
     time_limit_s: float = math.inf,
     on_change: OnChange = lambda state: None,
     on_measure: OnProgress = lambda done, total: None,
+    on_score: OnProgress = lambda done, total: None,
     on_train: OnProgress = lambda done, total: None,
     on_read: OnProgress = lambda done, total: None,
 ) -> SearchResult:
@@ -138,7 +141,7 @@ def resume(
         genotypes = tuple(space.genotype(params) for params in plain.get("start", []))
         final = final_fidelity(settings, evaluator, plain.get("final", {}))
         request = Request(settings, space, evaluator, known, genotypes, final)
-        return session.run(folder, request, time_limit_s, on_change, on_measure, on_train)
+        return session.run(folder, request, time_limit_s, on_change, on_measure, on_train, on_score)
     except KeyboardInterrupt:
         raise Interrupted(folder.path) from None
     finally:

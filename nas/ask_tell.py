@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import optuna
@@ -63,16 +63,29 @@ class AskTell(ABC):
 
     @abstractmethod
     def reject(
-        self, number: int, values: Sequence[float] | None = None, excess: Mapping[str, float] | None = None
+        self,
+        number: int,
+        values: Sequence[float] | None = None,
+        excess: Mapping[str, float] | None = None,
+        *,
+        for_good: bool = False,
     ) -> None:
-        """A proposal was turned down; with values if it `told_of_rejected`."""
+        """A proposal was turned down; with values if it `told_of_rejected`. `for_good`: it always will be."""
 
     @abstractmethod
-    def take_up(self, number: int, params: Params, excess: Mapping[str, float], reported: Mapping[int, float]) -> int:
+    def take_up(
+        self,
+        number: int,
+        params: Params,
+        excess: Mapping[str, float],
+        reported: Mapping[int, float],
+        filtered: Collection[str] = (),
+    ) -> int:
         """Proposal `number` of a record, as if it had just been asked for; those before it were turned down.
 
-        `reported` is what it will have reported if it was stopped early. The number it now has: another, if more were
-        asked for since than the record knows of.
+        `reported` is what it will have reported if it was stopped early; `filtered` are the `arch_id`s of those before
+        it that were turned down for good. The number it now has: another, if more were asked for since than the record
+        knows of.
         """
 
     @abstractmethod
@@ -148,16 +161,32 @@ class AskOurs(AskTell):
             self._observe(number, genotype, arch_id, [stand_in], excess)
 
     def reject(
-        self, number: int, values: Sequence[float] | None = None, excess: Mapping[str, float] | None = None
+        self,
+        number: int,
+        values: Sequence[float] | None = None,
+        excess: Mapping[str, float] | None = None,
+        *,
+        for_good: bool = False,
     ) -> None:
-        """It knows by itself what is not allowed and what is known."""
-        del self._under_way[number]
+        """It knows by itself what is not allowed and what is known, but not what is turned down for good."""
+        _, arch_id = self._under_way.pop(number)
+        if for_good:
+            self._history.filtered |= {arch_id}
 
-    def take_up(self, number: int, params: Params, excess: Mapping[str, float], reported: Mapping[int, float]) -> int:
+    def take_up(
+        self,
+        number: int,
+        params: Params,
+        excess: Mapping[str, float],
+        reported: Mapping[int, float],
+        filtered: Collection[str] = (),
+    ) -> int:
         """Proposal `number` of a record, as if it had just been asked for; those before it were turned down.
 
+        `filtered` are the `arch_id`s of those among them that were for good.
         The number it now has: another, if more were asked for since than the record knows of.
         """
+        self._history.filtered |= set(filtered)
         genotype = self._problem.space.genotype(params)
         self._under_way[number] = genotype, self._sampler.arch_id(genotype)
         self.asked = number + 1
@@ -218,14 +247,27 @@ class AskOptuna(AskTell):
         self._tell(number, None, TrialState.PRUNED)
 
     def reject(
-        self, number: int, values: Sequence[float] | None = None, excess: Mapping[str, float] | None = None
+        self,
+        number: int,
+        values: Sequence[float] | None = None,
+        excess: Mapping[str, float] | None = None,
+        *,
+        for_good: bool = False,
     ) -> None:
         """A proposal was turned down."""
         self.tell(number, values, excess or {})
 
-    def take_up(self, number: int, params: Params, excess: Mapping[str, float], reported: Mapping[int, float]) -> int:
+    def take_up(
+        self,
+        number: int,
+        params: Params,
+        excess: Mapping[str, float],
+        reported: Mapping[int, float],
+        filtered: Collection[str] = (),
+    ) -> int:
         """Proposal `number` of a record, as if it had just been asked for; those before it were turned down.
 
+        `filtered` are the `arch_id`s of those among them that were for good.
         The number it now has: another, if more were asked for since than the record knows of.
         """
         while self.asked < number:

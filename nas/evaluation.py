@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -14,7 +14,7 @@ from evaluators.table import TabularEvaluator
 from evaluators.zero_cost import COUNTED, NAMES, Counted, ZeroCost
 from nas.settings import Settings
 from search_space import InputError, SearchSpace
-from search_space.errors import did_you_mean
+from search_space.errors import did_you_mean, listed
 
 KINDS = ("proxy", *(f"zero-cost:{name}" for name in NAMES), "table:FILE", "noisy-table:FILE")
 """How `--evaluator` may be written. A noisy table gives one random seed's score, a table their mean."""
@@ -40,6 +40,20 @@ def make_evaluator(
         return TabularEvaluator(file, noisy=kind == "noisy-table")
     remedy = did_you_mean(settings.evaluator, KINDS)
     raise InputError("--evaluator must be proxy, zero-cost:NAME or table:FILE", settings.evaluator, remedy=remedy)
+
+
+def cheap_evaluators(names: Iterable[str], evaluator: Evaluator) -> dict[str, Evaluator]:
+    """Zero-cost scores by name, on the images, in the form and on the device of a search's own evaluator."""
+    made: dict[str, Evaluator] = {}
+    for name in names:
+        if name in COUNTED:
+            made[name] = Counted(name)
+        elif isinstance(evaluator, ImageEvaluator):
+            made[name] = ZeroCost(name, evaluator.data, evaluator.recipe, device=str(evaluator.device))
+        else:
+            remedy = f"use {listed(COUNTED)}"
+            raise InputError("this zero-cost score needs images, and the evaluator has none", name, remedy=remedy)
+    return made
 
 
 def _images(

@@ -43,7 +43,7 @@ class State:
     """How many trainings may be spent."""
     counts: Counter[str] = field(default_factory=Counter)
     """Trials `complete`, `pruned` and `failed`; of those complete, `again` were further looks at a network; proposals
-    `infeasible` and `duplicate`."""
+    `infeasible`, `duplicate` and `filtered`."""
     spent: float = 0.0
     """Full-training equivalents: a trial that was pruned counts as the share of a training that it had, others as 1."""
     spent_before: float = 0.0
@@ -82,6 +82,7 @@ class _Pending:
     rejected: Counter[str]
     look: int
     told: int
+    filtered: tuple[str, ...] = ()
     record: TrialRecord | None = None
     replayed: bool = False
 
@@ -89,7 +90,8 @@ class _Pending:
 class SearchLoop:
     """One search. `run` returns why it ended: `budget`, `exhausted` or `time limit`.
 
-    `log` takes finished trials, if they are to be kept; `recorded` are those of an earlier session.
+    `log` takes finished trials, if they are to be kept; `recorded` are those of an earlier session. `passes` tells
+    which new networks are worth evaluating; those to begin with are asked for, and evaluated whatever it says.
     """
 
     def __init__(
@@ -104,6 +106,7 @@ class SearchLoop:
         constraints: Sequence[Constraint] = (),
         target: Target | None = None,
         pruning: Pruning | None = None,
+        passes: Callable[[Architecture], bool] = lambda architecture: True,
         recorded: Sequence[TrialRecord] = (),
         window: int = 1,
         on_change: Callable[[State], None] = lambda state: None,
@@ -119,6 +122,7 @@ class SearchLoop:
         self._target = target
         self._pruning = pruning
         self._stand_ins: dict[str, float | None] = {}  # arch_id -> of networks that were pruned
+        self._passes = passes
         self._constraints = constraints
         self._scored: dict[str, Scored] = {}
         self._recorded = deque(recorded)
@@ -128,8 +132,9 @@ class SearchLoop:
             raise InputError("trials of the journal were pruned, but the run has no pruner", remedy="restore run.yaml")
         self._started = 0
         self._rejected: Counter[str] = Counter()
+        self._filtered: list[str] = []
         self._looks: Counter[str] = Counter()  # arch_id -> trials, those under way included
-        self._infeasible: set[str] = set()
+        self._never: set[str] = set()  # what breaks a limit, or does not pass
         self._ask_again = not self._sampler.can_take_up
         # Exact sizes are worth counting only where a search could come near them.
         self._size = self._space.size if self._space.num_genotypes <= 1_000_000 else math.inf
@@ -207,28 +212,32 @@ class SearchLoop:
             if proposal is None:
                 return None
             architecture = self._space.decode(self._space.genotype(proposal.params))
-            kind, cost = self._judge(architecture)
+            kind, cost = self._judge(architecture, asked_for=proposal.number < len(self._problem.start))
             if not kind:
                 rejected, self._rejected = self._rejected, Counter()
+                filtered, self._filtered = tuple(self._filtered), []
                 look = self._looks[architecture.arch_id]
                 told = self.state.done
-                return _Pending(proposal.number, architecture, proposal.params, cost, rejected, look, told)
+                return _Pending(proposal.number, architecture, proposal.params, cost, rejected, look, told, filtered)
             self._turn_down(proposal, kind, architecture, cost)
-            if len(self._looks) + len(self._infeasible) >= self._size:
+            if len(self._looks) + len(self._never) >= self._size:
                 return None
             if sum(self._rejected.values()) % 50 == 0:
                 self._on_change(self.state)
         return None
 
-    def _judge(self, architecture: Architecture) -> tuple[str, dict[str, float]]:
+    def _judge(self, architecture: Architecture, *, asked_for: bool) -> tuple[str, dict[str, float]]:
         """Why a proposal is to be turned down, empty if it is not; and what is known of it."""
         arch_id = architecture.arch_id
         if self._looks[arch_id] and not self._is_worth_another_look(arch_id):
             return "duplicate", {}
         cost = dict(self._problem.known(architecture))
         if not self._sampler.crosses_limits and violated(self._known_constraints(), cost):
-            self._infeasible.add(arch_id)
+            self._never.add(arch_id)
             return "infeasible", cost
+        if not asked_for and not self._looks[arch_id] and not self._passes(architecture):
+            self._never.add(arch_id)
+            return "filtered", cost
         return "", cost
 
     def _is_worth_another_look(self, arch_id: str) -> bool:
@@ -253,19 +262,24 @@ class SearchLoop:
         """What is turned down costs no budget. A sampler that has to be told learns a network's scores if it has any.
 
         Of one that is not allowed it wants a value, too; it is what is known, or the median of what was seen: the
-        limits are what counts. Of one that was pruned it now learns the guess at its score, lest it insist on it.
+        limits are what counts. Of one that is filtered, being thought to be of the worse half, the lower quartile; of
+        one that was pruned the guess at its score, lest it insist on it.
         """
         self._rejected[kind] += 1
         self.state.counts[kind] += 1
-        known, guess = self._scored.get(architecture.arch_id), self._stand_ins.get(architecture.arch_id)
+        arch_id, for_good = architecture.arch_id, kind == "filtered"
+        if for_good:
+            self._filtered.append(arch_id)
+        known, guess = self._scored.get(arch_id), self._stand_ins.get(arch_id)
         if self._sampler.told_of_rejected and kind == "duplicate" and guess is not None:
             self._sampler.reject(proposal.number, [guess], self._excess(self._problem.known(architecture)))
             return
         if not self._sampler.told_of_rejected or not self._scored or (kind == "duplicate" and known is None):
-            self._sampler.reject(proposal.number)
+            self._sampler.reject(proposal.number, for_good=for_good)
             return
         seen = sorted(self._scored.values(), key=self.ranking.scores)
-        metrics = known.metrics if known is not None else {**seen[len(seen) // 2].metrics, **cost}
+        stand_in = seen[len(seen) // (4 if for_good else 2)]
+        metrics = known.metrics if known is not None else {**stand_in.metrics, **cost}
         self._sampler.reject(proposal.number, self._values(metrics), self._excess(metrics))
 
     # Replaying.
@@ -277,7 +291,8 @@ class SearchLoop:
             rule = f"trial {self.state.replayed} of the journal must be the network of its params"
             raise InputError(rule, record.arch_id, remedy="restore journal.log and run.yaml from a copy")
         excess = {} if record.failed else self._excess({**record.metrics, **record.cost})
-        number = self._sampler.take_up(record.ask, record.params, excess, record.reported if record.pruned else {})
+        reported = record.reported if record.pruned else {}
+        number = self._sampler.take_up(record.ask, record.params, excess, reported, record.filtered)
         self.state.counts.update(record.rejected)
         self.state.replayed += 1
         look = self._looks[architecture.arch_id]
@@ -289,6 +304,7 @@ class SearchLoop:
             Counter(record.rejected),
             look,
             record.told,
+            record.filtered,
             record=record,
             replayed=True,
         )
@@ -332,6 +348,7 @@ class SearchLoop:
             look=pending.look,
             told=pending.told,
             rejected=pending.rejected,
+            filtered=pending.filtered,
             reason=reason,
             reported={} if reason else ended.reported,
             equivalents=ended.share,

@@ -45,12 +45,14 @@ class TrialRecord:
     told: int = 0
     """How many trials the sampler had been told when it proposed this one."""
     rejected: Mapping[str, int] = field(default_factory=dict)
-    """Proposals turned down since the previous trial, by kind: `duplicate`, `infeasible`."""
+    """Proposals turned down since the previous trial, by kind: `duplicate`, `infeasible`, `filtered`."""
     reason: str = ""
     reported: Mapping[int, float] = field(default_factory=dict)
     """Step -> the objective, where a pruner was asked."""
     equivalents: float = 1.0
     """What it cost, as a share of a full evaluation: below 1 if it was pruned."""
+    filtered: tuple[str, ...] = ()
+    """The `arch_id`s of the proposals turned down since the previous trial because they did not pass a prefilter."""
 
     @property
     def failed(self) -> bool:
@@ -111,6 +113,8 @@ class TrialLog:
             "told": record.told,
             "rejected": dict(record.rejected),
         }
+        if record.filtered:
+            attributes["filtered"] = list(record.filtered)
         if record.failed:
             attributes["reason"] = record.reason
         if record.pruned:
@@ -150,7 +154,7 @@ def _record(trial: FrozenTrial, cost_names: tuple[str, ...]) -> TrialRecord:
     attributes = dict(trial.user_attrs)
     known = {name: attributes.pop(name) for name in ("ask", "arch_id", "seconds", "rejected")}
     counts = {name: attributes.pop(name, 0) for name in ("look", "told")}  # journals of earlier versions lack them
-    reason = attributes.pop("reason", "")
+    reason, filtered = attributes.pop("reason", ""), attributes.pop("filtered", [])
     equivalents = float(attributes.pop("equivalents", 1))
     reported = {step: float(value) for step, value in trial.intermediate_values.items()}
     cost = {name: plain_number(float(attributes.pop(name))) for name in cost_names}
@@ -161,6 +165,8 @@ def _record(trial: FrozenTrial, cost_names: tuple[str, ...]) -> TrialRecord:
     pruned = equivalents < 1
     if not 0 < equivalents <= 1 or (pruned and not reported) or trial.state is not _STATES.get((bool(reason), pruned)):
         raise ValueError(f"the attributes of a trial are not those of one that is {trial.state.name}")
+    if not isinstance(filtered, list) or not all(isinstance(arch_id, str) for arch_id in filtered):
+        raise TypeError("filtered must be a list of arch_ids")
     return TrialRecord(
         params=dict(trial.params),
         cost=cost,
@@ -168,6 +174,7 @@ def _record(trial: FrozenTrial, cost_names: tuple[str, ...]) -> TrialRecord:
         reason=reason,
         reported=reported,
         equivalents=equivalents,
+        filtered=tuple(filtered),
         **known,
         **counts,
     )

@@ -33,7 +33,7 @@ class SearchResult:
     """None if every trial failed, or every finalist breaks a constraint when measured or trained longer."""
     counts: dict[str, int]
     """`complete` trials, of which `again` were further looks at a network; `failed`, `pruned` ones; proposals
-    `infeasible` and `duplicate`."""
+    `infeasible`, `duplicate` and `filtered`."""
     stopped_by: str
     """`budget`, `exhausted` (nothing new was proposed any more) or `time limit` (of the search, or while finalists were
     trained)."""

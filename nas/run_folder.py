@@ -41,6 +41,7 @@ class RunFolder:
         self.summary_file = path / "summary.json"
         self.latency_file = path / "latency.json"
         self.worker_log = path / "workers.log"
+        self.scores_file = path / "zero-cost.jsonl"
         self.finalists_file = path / "finalists.jsonl"
         self._lock: filelock.BaseFileLock | None = None
 

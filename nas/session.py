@@ -11,6 +11,7 @@ from optuna.samplers import BaseSampler
 
 from evaluators import Evaluator
 from latency.runtimes import same_here
+from nas.cheap_scores import with_cheap_scores
 from nas.evaluation import provenance
 from nas.executors import Executor, make_executor
 from nas.finalists import (
@@ -95,22 +96,28 @@ def run(
     on_change: Callable[[State], None],
     on_measure: OnProgress,
     on_train: OnProgress,
+    on_score: OnProgress,
 ) -> SearchResult:
     """Search until the end, going on with what the folder has recorded; judge the finalists; write the results."""
-    return _Session(folder, request, on_change).run(time_limit_s, on_measure, on_train)
+    return _Session(folder, request, on_change, on_score).run(time_limit_s, on_measure, on_train)
 
 
 class _Session:
-    def __init__(self, folder: RunFolder, request: Request, on_change: Callable[[State], None]) -> None:
+    def __init__(
+        self, folder: RunFolder, request: Request, on_change: Callable[[State], None], on_score: OnProgress
+    ) -> None:
         self._started, self._earlier_s = time.monotonic(), folder.earlier_wall_time_s()
         self._folder, self._request, self._on_change = folder, request, on_change
-        self._problem = problem = request.problem()
+        settings = request.settings
+        problem, passes = with_cheap_scores(
+            request.problem(), settings, request.evaluator, folder.scores_file, on_score
+        )
+        self._problem = problem
         self._constraints = request.settings.parsed_constraints()
         self._table = request.known.predictor.table if request.known.predictor is not None else None
         self._not_timed = ""
         self._finals = FinalsLog(folder.finalists_file)
         self._written: tuple[str, int] | None = None
-        settings = request.settings
         sampler = make_sampler(settings.searcher, problem, settings.seed)
         directions = [objective.direction for objective in problem.objectives]
         log = TrialLog(folder.journal, directions, distributions(request.space))
@@ -130,6 +137,7 @@ class _Session:
             constraints=self._constraints,
             target=settings.parsed_target(),
             pruning=pruning,
+            passes=passes,
             recorded=self._recorded,
             window=settings.window,
             on_change=self._changed,
@@ -262,7 +270,7 @@ class _Session:
             front = tuple(BestNetwork(one.architecture, dict(one.metrics), one.looks) for one in state.front)
             volume = Hypervolume(self._loop.ranking, self._problem.objectives, scored)
             hypervolume, reference = volume.final, volume.reference
-        names = ("complete", "again", "failed", "pruned", "infeasible", "duplicate")
+        names = ("complete", "again", "failed", "pruned", "infeasible", "duplicate", "filtered")
         return SearchResult(
             run=self._folder.path,
             best=found,

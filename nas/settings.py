@@ -14,6 +14,7 @@ from evaluators import ProxyTraining, recipe, sources
 from nas.constraints import Constraint, parse_constraint
 from nas.executors import EXECUTORS, ExecutorOptions
 from nas.objective import parse_names
+from nas.prefilter import PrefilterRule, parse_features, parse_prefilter, refuse_unfit
 from nas.pruning import NONE, PRUNERS
 from nas.target import DEFAULT_WEIGHT, Target, parse_target
 from search_space import InputError
@@ -27,7 +28,7 @@ NO_FINAL_TRAINING = "none"
 _ADDED_LATER = (
     *("latency", "interpolate", "target", "target_weight", "finalists"),
     *("evaluator", "gpus_per_trial", "ray_address", "trial_timeout_s", "retries", "proxy"),
-    *("final_proxy", "final_seeds", "pruner"),
+    *("final_proxy", "final_seeds", "pruner", "prefilter", "predictor_features"),
 )
 _NUMBERS = {
     "budget": Integer(1, 10_000_000),
@@ -40,6 +41,7 @@ _NUMBERS = {
 _TEXTS = (
     *("searcher", "objective", "evaluator", "proxy", "final_proxy", "data", "data_root", "device"),
     *("executor", "ray_address", "latency", "target", "pruner"),
+    *("prefilter", "predictor_features"),
 )
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
@@ -84,6 +86,11 @@ class Settings:
     """Soft reward, as `latency_ms=20`."""
     target_weight: float = DEFAULT_WEIGHT
     finalists: int | None = None
+    """How many of the best are timed on the device at the end; None means 5 with a latency table, else 0."""
+    prefilter: str = ""
+    """As `naswot:0.5`: of all networks, evaluate only those of the best half by this zero-cost score."""
+    predictor_features: str = ""
+    """Zero-cost scores separated by commas, from which the predictor learns, too."""
     """How many of the best are trained at a higher fidelity at the end, and with a latency table timed on the device;
     None means one for each eight trials of the budget, at least one and at most three, where either is to be done."""
     final_proxy: str = recipe.AUTO
@@ -142,6 +149,10 @@ class Settings:
             raise InputError("--target needs a single objective", self.objective, remedy=remedy)
         if target is not None:
             object.__setattr__(self, "target", str(target))
+        prefilter, features = self.parsed_prefilter(), self.parsed_features()
+        refuse_unfit(prefilter, features, searcher=self.searcher, evaluator=self.evaluator)
+        object.__setattr__(self, "prefilter", str(prefilter or ""))
+        object.__setattr__(self, "predictor_features", ",".join(features))
         # The canonical spelling, so that equal requests are equal.
         object.__setattr__(self, "constraints", tuple(str(constraint) for constraint in self.parsed_constraints()))
 
@@ -172,6 +183,14 @@ class Settings:
     def parsed_target(self) -> Target | None:
         """The target as a value."""
         return parse_target(self.target, self.target_weight, self.objective) if self.target else None
+
+    def parsed_prefilter(self) -> PrefilterRule | None:
+        """The prefilter as a value."""
+        return parse_prefilter(self.prefilter) if self.prefilter else None
+
+    def parsed_features(self) -> tuple[str, ...]:
+        """The names of the predictor's features."""
+        return parse_features(self.predictor_features) if self.predictor_features else ()
 
     @property
     def window(self) -> int:

@@ -11,11 +11,12 @@ from search_space.errors import did_you_mean
 from searchers import external
 from searchers.base import NothingNew, SpaceSampler, distributions
 from searchers.evolution import RegularizedEvolution
+from searchers.features import sample_networks
 from searchers.history import Observation, Scores
 from searchers.local import LocalSearch
 from searchers.netadapt import NetAdapt
 from searchers.predictor import PredictorGuided
-from searchers.problem import Objective, Problem
+from searchers.problem import Objective, Problem, ScoredSample
 from searchers.reinforce import Reinforce
 
 SEARCHERS: dict[str, Callable[[Problem, int], BaseSampler]] = {
@@ -59,9 +60,11 @@ __all__ = [
     "Problem",
     "RegularizedEvolution",
     "Reinforce",
+    "ScoredSample",
     "Scores",
     "SpaceSampler",
     "check_name",
     "distributions",
     "make_sampler",
+    "sample_networks",
 ]

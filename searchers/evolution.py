@@ -49,7 +49,7 @@ class RegularizedEvolution(SpaceSampler):
     def propose(self, history: History, pending: AbstractSet[str], rng: np.random.Generator) -> Genotype | None:
         """A random network while the first population is being filled, then a child."""
         known = pending | history.tried
-        if len(known) < self.population_size:
+        if len(known - history.filtered) < self.population_size:
             return self.random_network(rng, known)
         found = history.scored  # a population of networks that were pruned has nobody to learn from
         if not found:

@@ -68,6 +68,8 @@ class History:
         """The `arch_id`s of networks that could not be evaluated."""
         self.pruned: frozenset[str] = frozenset()
         """Those of networks that were stopped early. They may have been observed: with a guess instead of a score."""
+        self.filtered: frozenset[str] = frozenset()
+        """The `arch_id`s of networks that were proposed, and are never to be evaluated."""
         for look in observed:
             self.add(look)
 
@@ -88,8 +90,8 @@ class History:
 
     @property
     def tried(self) -> set[str]:
-        """The `arch_id`s of all networks that were evaluated, well or not."""
-        return {*self.failed, *self.pruned, *self.by_id}
+        """The `arch_id`s of all networks that were evaluated, well or not, or are not to be."""
+        return {*self.failed, *self.pruned, *self.filtered, *self.by_id}
 
     @property
     def closed(self) -> frozenset[str]:

@@ -32,7 +32,7 @@ class LocalSearch(SpaceSampler):
     def propose(self, history: History, pending: AbstractSet[str], rng: np.random.Generator) -> Genotype | None:
         """A random network at first, then an untried neighbour of the best."""
         known = pending | history.tried
-        if len(known) < self.initial or not len(history):
+        if len(known - history.filtered) < self.initial or not len(history):
             return self.random_network(rng, known)
         for network in _best_first(history.networks, rng):
             untried = [genotype for genotype, arch_id in self._allowed(network.genotype) if arch_id not in known]

@@ -15,6 +15,7 @@ from search_space.space import Genotype
 from searchers import worth
 from searchers.base import SpaceSampler
 from searchers.beliefs import Beliefs, fit_all, front_ranks
+from searchers.features import GenesAndScores, best_of
 from searchers.history import History, Scores
 from searchers.problem import Problem
 from searchers.surrogate import Array, Genes
@@ -58,6 +59,9 @@ class PredictorGuided(SpaceSampler):
       evaluating is not modelled.
     - limits that only evaluations tell: the value is multiplied by the probability that they are kept.
 
+    Scores that some networks have without evaluation (`problem.sample`) are a further input of the process, and half of
+    the first networks are from the best quarter by them.
+
     With n evaluations under way the models are renewed every 1 + n / 8 looks, and the pool's best are proposed in turn.
     """
 
@@ -78,7 +82,8 @@ class PredictorGuided(SpaceSampler):
         self.children = children
         self.strangers = strangers
         self.again = again
-        self._genes = Genes(problem.space)
+        self._genes = self._make_genes(problem)
+        self._promising = best_of(problem.sample) if problem.sample is not None else []
         self._sizes = np.array([len(gene.options) for gene in problem.space.genes])
         self._canonical = functools.lru_cache(maxsize=20_000)(problem.space.canonical)
         self._kept: dict[str, tuple[object, Any]] = {}
@@ -87,8 +92,9 @@ class PredictorGuided(SpaceSampler):
         """The network most worth a look that is not under way."""
         known = pending | history.tried
         several = len(history.by_id) > 1  # or there is nothing to choose from
-        if len(known) < self.initial or not several:
-            first = self.random_network(rng, known)
+        begun = len(known - history.filtered)
+        if begun < self.initial or not several:
+            first = self._first(begun, rng, known)
             if first is not None or not several:
                 return first
         upto = _renewed(len(history), len(pending))
@@ -99,6 +105,20 @@ class PredictorGuided(SpaceSampler):
                     return genotype
             elif self.arch_id(genotype) not in known and self.violation(genotype) == 0:
                 return genotype
+        return self.random_network(rng, known)
+
+    @staticmethod
+    def _make_genes(problem: Problem) -> Genes:
+        if problem.sample is None:
+            return Genes(problem.space)
+        with _one_thread():
+            return GenesAndScores(problem.space, problem.sample)
+
+    def _first(self, begun: int, rng: np.random.Generator, known: AbstractSet[str]) -> Genotype | None:
+        """A network to begin with: every other one of the best by their scores, if there are any, the others random."""
+        promising = [genotype for genotype in self._promising if self.arch_id(genotype) not in known]
+        if promising and begun % 2 == 0:
+            return promising[rng.integers(len(promising))]
         return self.random_network(rng, known)
 
     def believed(self, history: History, under_way: int) -> dict[str, Scores] | None:

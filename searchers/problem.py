@@ -6,6 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from search_space import Architecture, SearchSpace
 from search_space.space import Genotype
 
@@ -28,6 +31,21 @@ class Objective:
 
 
 @dataclass(frozen=True, eq=False)
+class ScoredSample:
+    """Random networks that keep the limits, each with scores that needed no evaluation."""
+
+    names: tuple[str, ...]
+    """Of the scores."""
+    genotypes: tuple[Genotype, ...]
+    scores: NDArray[np.float64]
+    """[networks, names]; more is meant to be better, NaN where a network has none."""
+
+    def __post_init__(self) -> None:
+        if self.scores.shape != (len(self.genotypes), len(self.names)):
+            raise ValueError(f"scores must be {len(self.genotypes)} x {len(self.names)}, not {self.scores.shape}")
+
+
+@dataclass(frozen=True, eq=False)
 class Problem:
     """A search problem, as searchers see it."""
 
@@ -43,3 +61,5 @@ class Problem:
     """Whether a second evaluation of a network, with another seed, gives another score."""
     start: tuple[Genotype, ...] = ()
     """Networks to begin with."""
+    sample: ScoredSample | None = None
+    """What cheap scores say of some networks, as a hint for searchers that learn."""

@@ -22,6 +22,10 @@ _ITERATIONS = 30
 _REMEMBERED = 10_000
 _DISTANCE = 1.6
 """Prior mode of the covariance's exponent between two networks that differ in all genes, however many there are."""
+_HINTED = 0.3
+"""Prior mode of the features' part: small, lest a feature that says nothing lead the first looks astray."""
+_HINT_DISTANCE = 0.4
+"""The same between two networks whose features are as far apart as usual."""
 
 
 class Genes:
@@ -29,7 +33,10 @@ class Genes:
 
     A gene that is out of use in both networks is no difference; out of use in one of them, it is half a difference,
     and more if it has more than four options: agreement must be positive semidefinite.
+    A subclass may know further numbers of a network, `features` of them, each of about unit variance.
     """
+
+    features = 0
 
     def __init__(self, space: SearchSpace) -> None:
         counts = [len(gene.options) for gene in space.genes]
@@ -43,7 +50,7 @@ class Genes:
         self._tallied = self._tallies(space)
 
     def rows(self, genotypes: Sequence[Genotype]) -> Array:
-        """[n, options + genes]: one-hot of the genes in use, then which genes are out of use."""
+        """[n, options + genes + features]: one-hot of the genes in use, then which are out of use, then features."""
         if not genotypes:
             return np.empty((0, self._options + self.count))
         return np.stack([self._row(genotype) for genotype in genotypes])
@@ -75,6 +82,7 @@ class Genes:
 
     def agreement(self, weights: Array, rows: Array, others: Array) -> Array:
         """[n, m]: Σ λ_g·[gene g agrees], for weights λ [genes]."""
+        rows, others = self._of_genes(rows), self._of_genes(others)
         unused, others_unused = rows[:, self._options :], others[:, self._options :]
         columns = np.concatenate([weights[self._gene_of_option], weights * (1 - 2 * self._half)])
         once = weights * self._half
@@ -85,10 +93,19 @@ class Genes:
 
     def by_weight(self, slope: Array, rows: Array) -> Array:
         """[genes]: the derivative, by each λ, of the sum of slope ∘ agreement(λ, rows, rows), for symmetric slopes."""
+        rows = self._of_genes(rows)
         columns = np.einsum("ij,ij->j", rows, slope @ rows)
         agree = np.bincount(self._gene_of_option, columns[: self._options], minlength=self.count)
         once = 2 * self._half * (slope.sum(axis=1) @ rows[:, self._options :])
         return np.asarray(agree + (1 - 2 * self._half) * columns[self._options :] + once)
+
+    def features_apart(self, rows: Array, others: Array) -> Array:
+        """[features, n, m]: squared differences of each feature."""
+        left, right = (some[:, self._options + self.count :].T for some in (rows, others))
+        return np.asarray((left[:, :, None] - right[:, None, :]) ** 2)
+
+    def _of_genes(self, rows: Array) -> Array:
+        return rows[:, : self._options + self.count] if self.features else rows
 
 
 @dataclass(frozen=True)
@@ -110,7 +127,7 @@ class Hyperparameters:
     """Of the prior covariance of two networks, and of the noise of one look, σ²:
 
     s · exp(−Σ λ_g·[gene g differs]) + a · Σ λ_g·[gene g agrees] / Σ λ_g + w · exp(−ρ·d²) + τ²·[same network]
-    where d is the distance of the networks' tallies.
+    where d is the distance of the networks' tallies; and, if features z are known, f · exp(−Σ ρ_i·(z_i − z'_i)²).
     """
 
     scale: Array
@@ -128,6 +145,15 @@ class Hyperparameters:
     """τ², the part of a network's score that its genes do not explain."""
     noise: float
     """σ²."""
+    hinted: float = 0.0
+    """f, of the features."""
+    hint_reach: tuple[float, ...] = ()
+    """ρ_i."""
+
+    @property
+    def total(self) -> float:
+        """Prior variance of a network's score."""
+        return self.signal + self.main + self.whole + self.network + self.hinted
 
 
 @dataclass(frozen=True)
@@ -168,6 +194,8 @@ class Surrogate:
         covariance = p.whole * np.exp(-p.reach * self._genes.apart(rows, others))
         covariance += p.signal * np.exp(agree - total)
         covariance += p.main / total * agree
+        if p.hint_reach:
+            covariance += p.hinted * _alike(self._genes.features_apart(rows, others), p.hint_reach)
         return np.asarray(covariance)
 
     @functools.cached_property
@@ -182,9 +210,7 @@ class Surrogate:
     def _posterior(self, prior: Array) -> Posterior:
         half = solve_triangular(self._factor, prior, lower=True)
         mean = self._offset + self._unit * (half.T @ self._solved)
-        p = self.parameters
-        total = p.signal + p.main + p.whole + p.network
-        variance = self._unit**2 * np.maximum(total - np.einsum("ij,ij->j", half, half), 1e-12)
+        variance = self._unit**2 * np.maximum(self.parameters.total - np.einsum("ij,ij->j", half, half), 1e-12)
         return Posterior(mean, variance, prior, half)
 
     def covariance(self, chosen: NDArray[np.int64], seen: Posterior, other: Posterior) -> Array:
@@ -208,9 +234,15 @@ def fit(genes: Genes, rows: Array, looks: Looks, *, noisy: bool) -> Hyperparamet
     bounds = list(zip(centre - 4 * width, centre + 4 * width, strict=True))
     options = {"maxiter": _ITERATIONS}
     found: Any = minimize(loss, centre, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
-    signal, main, whole, reach, network, noise = np.exp(found.x[genes.count :]).tolist()
+    signal, main, whole, reach, network, noise, *hints = np.exp(found.x[genes.count :]).tolist()
     scale = np.exp(found.x[: genes.count])
-    return Hyperparameters(scale, signal, main, whole, reach, network, noisy * noise)
+    hinted = hints[0] if hints else 0.0
+    return Hyperparameters(scale, signal, main, whole, reach, network, noisy * noise, hinted, tuple(hints[1:]))
+
+
+def _alike(apart: Array, reach: Sequence[float] | Array) -> Array:
+    """exp(−Σ ρ_i·d_i²), of squared distances [features, n, m]."""
+    return np.asarray(np.exp(-np.tensordot(np.asarray(reach), apart, axes=1)))
 
 
 def minus_log_posterior(
@@ -219,7 +251,8 @@ def minus_log_posterior(
     """A function of the hyperparameters' logarithms, with its gradient, to be minimised; the prior's mode and widths.
 
     Priors: λ ~ logN(log(1.6 / genes), 1), ρ ~ logN(log(1.6 / mean d²), 1), s, a and w ~ logN(0, 1), τ² and σ² ~
-    logN(log 0.03, 1): where the little that was seen fits the genes well, they must not vanish.
+    logN(log 0.03, 1): where the little that was seen fits the genes well, they must not vanish. f ~ logN(log 0.3, 1),
+    ρ_i ~ logN(log(0.4 / mean d_i²), 1): what a feature tells is taken to be a matter of more or less.
     """
     y = (looks.mean - looks.mean.mean()) / (looks.mean.std() or 1.0)
     scatter = looks.scatter / (float(looks.mean.var()) or 1.0)
@@ -228,17 +261,23 @@ def minus_log_posterior(
     apart = genes.apart(rows, rows)
     reach = math.log(_DISTANCE / (float(apart.mean()) or 1.0))
     centre = np.array([*[math.log(_DISTANCE / genes.count)] * genes.count, 0.0, 0.0, 0.0, reach, *[math.log(0.03)] * 2])
+    hints = genes.features_apart(rows, rows) if genes.features else np.empty((0, len(y), len(y)))
+    if genes.features:
+        means = hints.mean(axis=(1, 2))
+        centre = np.concatenate([centre, [math.log(_HINTED)], np.log(_HINT_DISTANCE / np.where(means > 0, means, 1.0))])
     width = np.ones_like(centre)
     identity = np.eye(len(y))
 
     def loss(logs: Array) -> tuple[float, Array]:
         """Minus the log posterior, and its gradient by the logarithms."""
         scale = np.exp(logs[: genes.count])
-        signal, main, whole, reach, network, noise = np.exp(logs[genes.count :])
+        signal, main, whole, reach, network, noise, *hinted = np.exp(logs[genes.count :])
         agree = genes.agreement(scale, rows, rows) / scale.sum()
         together = signal * np.exp((agree - 1.0) * scale.sum())
         alike = whole * np.exp(-reach * apart)
         covariance = together + main * agree + alike + np.diag(network + noisy * noise * per_look + _JITTER)
+        hint = hinted[0] * _alike(hints, hinted[1:]) if hinted else 0.0
+        covariance += hint
         factor = cho_factor(covariance, lower=True)
         inverse = cho_solve(factor, identity)
         weights = inverse @ y
@@ -257,6 +296,9 @@ def minus_log_posterior(
             by_noise += 0.5 * spare - 0.5 * scatter / noise
         by_reach = -reach * float((pull_whole * apart).sum())
         rest = [pull.sum(), alone, pull_whole.sum(), by_reach, network * diagonal.sum(), by_noise]
+        if hinted:
+            pull_hint = by_entry * hint
+            rest += [pull_hint.sum(), *(-np.asarray(hinted[1:]) * np.tensordot(hints, pull_hint, axes=2))]
         return value, np.concatenate([scale * by_gene, rest]) + prior / width
 
     return loss, centre, width

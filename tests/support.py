@@ -211,6 +211,7 @@ def search_loop(
     executor: Callable[[FakeEvaluator], Executor] | None = None,
     pruner: str = "none",
     window: int = 1,
+    passes: Callable[[Architecture], bool] = lambda architecture: True,
     on_change: Callable[[State], None] = lambda state: None,
 ) -> SearchLoop:
     """A search with its record in `folder`, going on with what is there."""
@@ -239,6 +240,7 @@ def search_loop(
         constraints=[parse_constraint(text) for text in constraints],
         target=parse_target(target, target_weight) if target else None,
         pruning=pruning,
+        passes=passes,
         recorded=log.read(known.names),
         window=window,
         on_change=on_change,

@@ -34,23 +34,27 @@ _BATCHES = 2
 class ZeroCost(ImageEvaluator):
     """A score of the network as it is initialised; the metric has the score's name, and more is better.
 
-    It sees two batches of the recipe's size, of training images at the recipe's resolution. Another seed means other
-    weights and other images, so scores are noisy.
+    It sees two batches of the recipe's size, of training images at the recipe's resolution; smaller ones if there are
+    not enough images for two without a common one. Another seed means other weights and other images, so scores are
+    noisy.
     """
 
     def __init__(self, name: str, data: ImageSource, recipe: Recipe | None = None, *, device: str = "auto") -> None:
         super().__init__(data, recipe, device=device)
         if name not in SCORES:
             raise InputError("a zero-cost score must be a known name", name, remedy=did_you_mean(name, NAMES))
+        images = min(len(self.images.splits["train"]), self.recipe.max_train_images)
+        if images < 2 * _BATCHES:  # batch norms need two images
+            raise InputError(f"zero-cost scores need at least {2 * _BATCHES} training images", images, where=data.name)
         self.name = name
         self.kind = f"zero-cost:{name}"
         self.directions = {name: "maximize"}  # type: ignore[misc]
 
     def score(self, model: nn.Module, train: Batches, generator: torch.Generator) -> Iterator[Report]:
         """One report."""
-        size = min(self.recipe.batch_size, len(train.labels))
-        order = [torch.randperm(len(train.labels), generator=generator)[:size] for _ in range(_BATCHES)]
-        batches = [(train.images[chosen.to(self.device)], train.labels[chosen.to(self.device)]) for chosen in order]
+        size = min(self.recipe.batch_size, len(train.labels) // _BATCHES)
+        order = torch.randperm(len(train.labels), generator=generator)[: _BATCHES * size].to(self.device)
+        batches = [(train.images[chosen], train.labels[chosen]) for chosen in order.view(_BATCHES, size)]
         value = SCORES[self.name](model.train(), batches)
         if not math.isfinite(value):
             raise EvaluationFailed(f"{self.name} is {value} for this network")

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from search_space.layers import ACTIVATION_TYPES
 
+NORM_TYPES = (nn.BatchNorm1d, nn.BatchNorm2d, nn.GroupNorm, nn.LayerNorm)
 Batch = tuple[Tensor, Tensor]
 Score = Callable[[nn.Module, Sequence[Batch]], float]
 
@@ -36,32 +37,31 @@ def snip(model: nn.Module, batches: Sequence[Batch]) -> float:
 def synflow(model: nn.Module, batches: Sequence[Batch]) -> float:
     """Natural logarithm of the sum over weights of |∂R/∂w · w| (Tanaka et al. 2020).
 
-    R is the sum of the outputs for an image of ones, with weights replaced by their magnitudes. No labels or images
-    are looked at but for their size. Norms pass on what they get, as in Abdelfattah et al. 2021; in double precision
-    and as a logarithm, because the product over layers overflows otherwise.
+    R = 1ᵀ(Π|W|)1: the sum of the outputs for an image of ones, with weights replaced by their magnitudes. No labels or
+    images are looked at but for their size. Activations pass on what they get, as ReLU does with what is positive: R is
+    of the linear network, and a ReLU6 would cut the flow off. So do norms, as in Abdelfattah et al. 2021. In double
+    precision and as a logarithm, because the product over layers overflows otherwise.
     """
     linear = copy.deepcopy(model).double().eval()
     for module in linear.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.forward = _unchanged  # type: ignore[method-assign,assignment]
+        if isinstance(module, (*NORM_TYPES, *ACTIVATION_TYPES)):
+            module.forward = _unchanged
     with torch.no_grad():
         for weight in linear.parameters():
             weight.abs_()
     ones = torch.ones_like(batches[0][0][:1], dtype=torch.float64)
-    gradients = torch.autograd.grad(linear(ones).sum(), _weights(linear), allow_unused=True)
-    total = sum(
-        (gradient * weight).sum().item()
-        for gradient, weight in zip(gradients, _weights(linear), strict=True)
-        if gradient is not None
-    )
+    weights = _weights(linear)
+    gradients = torch.autograd.grad(linear(ones).sum(), weights)
+    total = sum((gradient * weight).sum().item() for gradient, weight in zip(gradients, weights, strict=True))
     return math.log(total) if total > 0 else -math.inf
 
 
 def naswot(model: nn.Module, batches: Sequence[Batch]) -> float:
     """Log-determinant of the agreement of activation patterns between images (Mellor et al. 2021).
 
-    A pattern says which units are on, that is, have a positive input; for smooth activations, too. Agreements are
-    summed over all activation layers, gates left out.
+    A pattern says which units are on, that is, have a positive input. The paper has ReLUs alone; here, units of smooth
+    activations (SiLU, h-swish, GELU) are on and off, too, or else a network would be the worse for having them.
+    Agreements are summed over all activation layers, gates left out; without any, there is no score.
     """
     images = batches[0][0]
     agreement = torch.zeros(len(images), len(images), dtype=torch.float64, device=images.device)
@@ -82,25 +82,26 @@ def naswot(model: nn.Module, batches: Sequence[Batch]) -> float:
 
 
 def zico(model: nn.Module, batches: Sequence[Batch]) -> float:
-    """Sum over layers of log Σ mean|g| / std(g) over batches, g the gradient of a weight (Li et al. 2023).
+    """Sum over layers of log Σ mean|g| / std|g| over batches, g the gradient of a weight (Li et al. 2023, eq. 15).
 
-    Weights whose gradient does not vary are left out. Needs two batches or more.
+    Of the magnitudes |g|, as the paper defines it. Weights whose |g| does not vary are left out, and so are layers that
+    have no others; if all layers are, there is no score. Needs two batches or more; the paper takes two.
     """
     several = [_gradients(model, batch) for batch in batches]
-    total = 0.0
+    layers = []
     for gradients in zip(*several, strict=True):
-        stacked = torch.stack(gradients)
-        spread = stacked.std(0, unbiased=False)
+        sizes = torch.stack(gradients).double().abs()
+        spread = sizes.std(0, unbiased=False)
         varies = spread > 0
-        layer = (stacked.abs().mean(0)[varies] / spread[varies]).sum().item()
+        layer = (sizes.mean(0)[varies] / spread[varies]).sum().item()
         if layer > 0:
-            total += math.log(layer)
-    return total
+            layers.append(math.log(layer))
+    return sum(layers) if layers else -math.inf
 
 
 def _weights(model: nn.Module) -> list[Tensor]:
-    """Kernels and matrices, without norms and biases."""
-    return [parameter for parameter in model.parameters() if parameter.dim() > 1]
+    """Kernels and matrices of convolutions and linear layers, without biases."""
+    return [module.weight for module in model.modules() if isinstance(module, (nn.Conv2d, nn.Linear))]
 
 
 def _gradients(model: nn.Module, batch: Batch) -> tuple[Tensor, ...]:

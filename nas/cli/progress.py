@@ -25,17 +25,19 @@ class SearchProgress:
 
     on_change: Callable[[State], None]
     on_measure: Callable[[int, int], None]
+    on_score: Callable[[int, int], None]
     on_train: Callable[[int, int], None]
     on_read: Callable[[int, int], None]
 
 
 @contextmanager
 def show_progress(title: str) -> Iterator[SearchProgress]:
-    """Progress of a search, of reading images, measuring latencies, training finalists; a bar of its own for each."""
+    """Progress of a search, and of reading, scoring, measuring and training around it; a bar of its own for each."""
     with _bars_in_turn() as bar:
         yield SearchProgress(
             bar(lambda: _live(title) if sys.stderr.isatty() else contextlib.nullcontext(_plain(title))),
             bar(lambda: show_steps("measuring latency")),
+            bar(lambda: show_steps("zero-cost scores")),
             bar(lambda: show_steps("training finalists")),
             bar(lambda: show_steps("reading images")),
         )
@@ -119,6 +121,8 @@ def _status(state: State) -> str:
     rejected = f"{counts['infeasible']} infeasible, {counts['duplicate']} duplicate, {counts['failed']} failed"
     if counts["pruned"]:
         rejected = f"{state.done} trials, {counts['pruned']} pruned, {rejected}"
+    if counts["filtered"]:
+        rejected = f"{counts['filtered']} filtered, {rejected}"
     return f"{best}  ({rejected})"
 
 

@@ -55,6 +55,18 @@ def search(
     start: Annotated[
         list[str] | None, typer.Option(help="A network to begin with: a file, a run or a reference; repeatable.")
     ] = None,
+    prefilter: Annotated[
+        str,
+        typer.Option(
+            help="As naswot:0.5: train only what is among the best half by this zero-cost score.", show_default=False
+        ),
+    ] = "",
+    predictor_features: Annotated[
+        str,
+        typer.Option(
+            help="Zero-cost scores, separated by commas, for the predictor to learn from.", show_default=False
+        ),
+    ] = "",
     evaluator: Annotated[
         str,
         typer.Option(
@@ -124,6 +136,7 @@ def search(
             on_change=progress.on_change,
             on_measure=progress.on_measure,
             on_read=progress.on_read,
+            on_score=progress.on_score,
             latency=latency,
             interpolate=interpolate,
             target=target,
@@ -141,6 +154,8 @@ def search(
             executor=executor,
             device=device,
             evaluator=evaluator,
+            prefilter=prefilter,
+            predictor_features=predictor_features,
             proxy=proxy,
             pruner=pruner,
             gpus_per_trial=gpus_per_trial,
@@ -168,6 +183,7 @@ def resume(
             time_limit_s=limit,
             on_change=progress.on_change,
             on_measure=progress.on_measure,
+            on_score=progress.on_score,
             on_train=progress.on_train,
             on_read=progress.on_read,
         )

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 import sys
 from pathlib import Path
@@ -39,6 +40,7 @@ def test_records_are_read_back(tmp_path: Path) -> None:
         record(0),
         record(1),
         TrialRecord(2, record(2).params, "x", record(2).cost, {}, 2.0, 4, 1, {"duplicate": 3}, "why"),
+        dataclasses.replace(record(3), rejected={"filtered": 2}, filtered=("a", "b")),
     ]
     for one in written:
         append(log, one)
