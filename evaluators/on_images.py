@@ -42,7 +42,7 @@ class ImageEvaluator(Evaluator):
         self.data = data
         self.device = choose_device(device)
         self.recipe = recipe or find_recipe(AUTO, data, self.device)
-        self._batches: dict[tuple[str, int], Batches] = {}
+        self._batches: dict[tuple[str, int, int], Batches] = {}
 
     @abstractmethod
     def score(self, model: nn.Module, train: Batches, generator: torch.Generator) -> Iterator[Report]:
@@ -76,7 +76,7 @@ class ImageEvaluator(Evaluator):
             try:
                 form = self._form(architecture)
                 model = build_model(form).to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-                train = self.split("train", form.input_channels)
+                train = self.split("train", form.input_channels, self.recipe.pixels(architecture.resolution))
                 yield from self.score(model, train, torch.Generator().manual_seed(own_seed))
             except torch.OutOfMemoryError as error:
                 raise OutOfMemory(f"out of memory on {self.device}: {error}") from None
@@ -99,15 +99,13 @@ class ImageEvaluator(Evaluator):
             raise EvaluationFailed(f"images have 1 or 3 channels, the network expects {form.input_channels}")
         return form
 
-    def split(self, name: str, channels: int) -> Batches:
-        """A split, prepared once: thinned, resized, normalised, on the device."""
-        key = (name, channels)
+    def split(self, name: str, channels: int, pixels: int) -> Batches:
+        """A split, prepared once: thinned, resized to `pixels`, normalised, on the device."""
+        key = (name, channels, pixels)
         if key not in self._batches:
             limit = self.recipe.max_train_images if name == "train" else self.recipe.max_val_images
             mean, std = _statistics(self.data.splits["train"].images[: self.recipe.max_train_images])
-            self._batches[key] = prepare(
-                self.data.splits[name], limit, self.recipe.resolution_px, channels, mean, std, self.device
-            )
+            self._batches[key] = prepare(self.data.splits[name], limit, pixels, channels, mean, std, self.device)
         return self._batches[key]
 
 

@@ -80,7 +80,7 @@ class ProxyTraining(ImageEvaluator):
         with autocast(self.device):
             update_bn(torch.split(sample, _EVAL_BATCH), model)
             model.eval()
-            val = self.split("val", train.images.shape[1])
+            val = self.split("val", *train.images.shape[1:3])
             logits = torch.cat([model(images) for images in torch.split(val.images, _EVAL_BATCH)]).float()
         loss = F.cross_entropy(logits, val.labels).item()
         if not math.isfinite(loss):

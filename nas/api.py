@@ -18,7 +18,7 @@ from latency import Predictor, dump_table, load_table
 from nas import run_folder, session
 from nas.architectures import resolve
 from nas.constraints import KNOWN_BEFORE_TRAINING
-from nas.evaluation import default_workers, described, fit_space, make_evaluator, refuse_changed
+from nas.evaluation import default_workers, described, fit_evaluator, fit_space, make_evaluator, refuse_changed
 from nas.known import Known
 from nas.latency_tables import find_table
 from nas.loop import State
@@ -66,7 +66,7 @@ def search(
     loaded = space if isinstance(space, SearchSpace) else load_space(space)
     if resolutions:
         loaded = at_resolutions(loaded, resolutions)
-    evaluator = make_evaluator(chosen)
+    evaluator = fit_evaluator(make_evaluator(chosen), loaded)
     loaded = fit_space(loaded, evaluator)
     _check_metrics(chosen, evaluator)
     known = _known(chosen, loaded, evaluator, on_measure)

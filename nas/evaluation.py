@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -72,6 +73,13 @@ def refuse_changed(evaluator: Evaluator, recorded: Mapping[str, Any], settings: 
         if now.get(name) != recorded.get(name):
             rule = f"the {'data' if name == 'data' else 'table'} must be what the run began with"
             raise InputError(rule, was, where=where, remedy="restore it, or start a new run")
+
+
+def fit_evaluator(evaluator: Evaluator, space: SearchSpace) -> Evaluator:
+    """The evaluator, showing images in proportion to a network's resolution if that is what the space is about."""
+    if isinstance(evaluator, ImageEvaluator) and space.reference_px and not evaluator.recipe.reference_px:
+        evaluator.recipe = dataclasses.replace(evaluator.recipe, reference_px=space.reference_px)
+    return evaluator
 
 
 def fit_space(space: SearchSpace, evaluator: Evaluator) -> SearchSpace:

@@ -11,6 +11,7 @@ from search_space.errors import did_you_mean
 from searchers import external
 from searchers.base import NothingNew, SpaceSampler, distributions
 from searchers.evolution import RegularizedEvolution
+from searchers.grid import Grid
 from searchers.history import Observation, Scores
 from searchers.local import LocalSearch
 from searchers.netadapt import NetAdapt
@@ -28,6 +29,7 @@ SEARCHERS: dict[str, Callable[[Problem, int], BaseSampler]] = {
     "gp": external.gp,
     "nsga2": external.nsga2,
     "random": external.random,
+    "grid": Grid,
 }
 """Name -> maker of a sampler for a problem and a seed. A new searcher is a line here and in the conformance suite."""
 
@@ -50,6 +52,7 @@ def make_sampler(name: str, problem: Problem, seed: int) -> BaseSampler:
 __all__ = [
     "DEFAULT",
     "SEARCHERS",
+    "Grid",
     "LocalSearch",
     "NetAdapt",
     "NothingNew",

@@ -34,7 +34,9 @@ def search(
     data_root: Annotated[str, typer.Option(help="Where torchvision's data sets lie or are downloaded to.")] = "data",
     searcher: Annotated[
         str,
-        typer.Option(help="predictor, evolution, local, reinforce, netadapt, tpe, gp, nsga2, random or module:Class."),
+        typer.Option(
+            help="predictor, evolution, local, reinforce, netadapt, tpe, gp, nsga2, random, grid or module:Class."
+        ),
     ] = "predictor",
     seed: Annotated[int, typer.Option(help="Same seed, same search.")] = 0,
     out: Annotated[Path | None, typer.Option(help="The run folder. [default: runs/SPACE-DATE-TIME]")] = None,
