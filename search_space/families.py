@@ -32,6 +32,7 @@ class EfficientNetV1(ScalingRule):
     """
 
     name: ClassVar[str] = "efficientnet-v1"
+    sought: ClassVar[tuple[int, int, float]] = (0, 7, 1)
     _ROWS: ClassVar[tuple[_Published, ...]] = (
         _Published(1.0, 1.0, 224, 0.2),
         _Published(1.0, 1.1, 240, 0.2),
@@ -75,6 +76,7 @@ class EfficientNetV2(ScalingRule):
     """
 
     name: ClassVar[str] = "efficientnet-v2"
+    sought: ClassVar[tuple[int, int, float]] = (0, 6, 0.01)
     ALPHA: ClassVar[float] = 1.445
     BETA: ClassVar[float] = 1.2
     GAMMA: ClassVar[float] = 1.25

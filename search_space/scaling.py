@@ -70,6 +70,8 @@ class ScalingRule(ABC):
     """What phi means. A rule is a value; `member(base, 0)` is the base."""
 
     name: ClassVar[str]
+    sought: ClassVar[tuple[int, int, float]] = (-12, 12, 0.01)
+    """The least and the greatest phi among which one is sought for a wanted cost, and in which steps."""
 
     @abstractmethod
     def member(self, base: Architecture, phi: float) -> Member:

@@ -154,7 +154,7 @@ class ScalingSpace(SearchSpace):
         return tuple(reversed(genotype))
 
 
-def scaling_space(base: Architecture, name: str = "", **coefficients: float | Sequence[float]) -> ScalingSpace:
+def scaling_space(base: Architecture, coefficients: Mapping[str, float | Sequence[float]]) -> ScalingSpace:
     """The space of `base` scaled by coefficients, each of which is one number or several to choose from."""
     scaling: dict[str, Any] = {
         coefficient: value if isinstance(value, (int, float)) else {"choice": list(value)}
@@ -162,7 +162,7 @@ def scaling_space(base: Architecture, name: str = "", **coefficients: float | Se
     }
     plain = base.to_dict()
     plain.pop("provenance", None)
-    name = name or f"{base.name[:150]}-scaling"
+    name = f"{base.name[:150]}-scaling"
     described = f"{base.name[:150]}, scaled by depth, width and resolution"
     return parse_scaling_space(
         Document({"schema_version": 1, "name": name, "description": described, "scaling": scaling, "base": plain})

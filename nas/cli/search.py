@@ -99,7 +99,7 @@ def search(
     from nas.settings import parse_duration
 
     limit = parse_duration(time_limit) if time_limit else math.inf
-    with _stoppable(), show_warnings(), show_progress(f"search {Path(space).stem}") as progress:
+    with stoppable(), show_warnings(), show_progress(f"search {Path(space).stem}") as progress:
         result = api.search(
             space,
             budget,
@@ -144,13 +144,13 @@ def resume(
     from nas.settings import parse_duration
 
     limit = parse_duration(time_limit) if time_limit else math.inf
-    with _stoppable(), show_warnings(), show_progress(f"resume {run.name}") as progress:
+    with stoppable(), show_warnings(), show_progress(f"resume {run.name}") as progress:
         result = api.resume(run, time_limit_s=limit, on_change=progress.on_change, on_measure=progress.on_measure)
     _conclude(result, json)
 
 
 @contextmanager
-def _stoppable() -> Iterator[None]:
+def stoppable() -> Iterator[None]:
     """Ctrl-C and SIGTERM: say how to go on, exit 1."""
     try:
         yield
