@@ -197,7 +197,12 @@ def _auto_table(chosen: _Chosen, phis: Sequence[float], on_measure: OnProgress) 
     if not phis or not isinstance(rule, CompoundRule):
         raise _no_auto()
     every = sorted({0.0, *phis})
-    coefficients = {"phi": every, "alpha": rule.alpha, "beta": rule.beta, "gamma": rule.gamma}
+    coefficients: dict[str, float | list[float]] = {
+        "phi": every,
+        "alpha": rule.alpha,
+        "beta": rule.beta,
+        "gamma": rule.gamma,
+    }
     space = scaling_space(chosen.base, coefficients)
     return find_table(AUTO, space, on_build=on_measure)[0]
 

@@ -22,7 +22,7 @@ from search_space.scaling import CompoundRule
 from search_space.scaling_space import ScalingSpace, scaling_space
 
 COSTS = ("macs", LATENCY)
-GRID: Mapping[str, Sequence[float]] = {
+GRID: Mapping[str, float | Sequence[float]] = {
     "alpha": [round(1 + 0.1 * step, 2) for step in range(9)],
     "beta": [round(1 + 0.05 * step, 2) for step in range(8)],
     "gamma": [round(1 + 0.05 * step, 2) for step in range(9)],
@@ -60,6 +60,7 @@ def fit_scaling(
     *,
     cost: str = "macs",
     tolerance: float = 0.05,
+    grid: Mapping[str, float | Sequence[float]] = GRID,
     budget: int | None = None,
     out: str | os.PathLike[str] | None = None,
     latency: str = "",
@@ -81,7 +82,7 @@ def fit_scaling(
         raise InputError("--cost latency_ms needs a latency table", remedy="add --latency FILE, or --latency auto")
     tolerance = TOLERANCE.check("--tolerance", tolerance)
     base, _ = resolve_base(arch)
-    space = scaling_space(base, GRID)
+    space = scaling_space(base, {**grid, "phi": 1})
     base_cost = _cost_of(base, cost, space, latency, interpolate, on_measure)
     goal = space.ratio * base_cost
     result = api.search(
