@@ -70,10 +70,14 @@ def scale(
     """Scale a network to a size or a family of sizes: deeper, wider, at a higher resolution, all at once."""
     from nas.cli.progress import show_steps
     from nas.scaling import scale as run_scale
+    from nas.scaling.api import read_wish
 
     printed: dict[str, Any] = {}
     fitted = None
+    wanted = phi is not None or bool(target)
     if fit:
+        if wanted:
+            read_wish(phi, target)  # a slip of the pen must not come to light after the fit
         _refuse_with_fit(
             family=family, alpha=alpha, beta=beta, gamma=gamma, width_mult=width_mult, resolution=resolution
         )
@@ -102,7 +106,6 @@ def scale(
         printed["fit"] = fitted.to_dict()
         if not json:
             _print_fit(fitted)
-    wanted = phi is not None or target
     if (not fit or wanted) and (fitted is None or fitted.rule is not None):
         with show_warnings(), show_steps("measuring latency") as on_measure:
             result = run_scale(

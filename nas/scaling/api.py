@@ -28,7 +28,7 @@ from search_space import Architecture, InputError, count_cost, save_architecture
 from search_space.families import family as published
 from search_space.families import multiplied
 from search_space.footprint import refuse_too_large
-from search_space.scaling import CompoundRule, Member, ScalingRule
+from search_space.scaling import PHI, CompoundRule, Member, ScalingRule
 from search_space.scaling_space import scaling_space
 
 Phi = float | str | Sequence[float]
@@ -83,11 +83,8 @@ def scale(
         base, _ = resolve_base(arch)
         known = _known(latency, interpolate)
         return _result(_Chosen(base, None, "multipliers"), _multiplied(base, width_mult, resolution), known, out)
-    if (phi is None) == (not target):
-        rule = "say how far to scale: phi, or a target" if phi is None else "phi and a target exclude each other"
-        raise InputError(rule, remedy="as --phi 3, --phi 0..7, --target macs=1G, or --width-mult 0.75")
+    phis = read_wish(phi, target)
     chosen = _choose(arch, family, {"alpha": alpha, "beta": beta, "gamma": gamma})
-    phis = [] if phi is None else _phis(phi)
     members = [_member(chosen, one) for one in phis]  # refuses what cannot be, before anything is measured
     known = _known(latency, interpolate, functools.partial(_auto_table, chosen, phis, on_measure))
     if chosen.cost not in known.names and isinstance(chosen.rule, CompoundRule):  # fitted to a latency unknown here
@@ -96,6 +93,17 @@ def scale(
     if target:
         chosen, members = _solved(chosen, target, known)
     return _result(chosen, members, known, out)
+
+
+def read_wish(phi: Phi | None, target: str) -> list[float]:
+    """The phi asked for, none if there is a target instead. Raises `InputError` unless it is one of the two."""
+    if (phi is None) == (not target):
+        rule = "say how far to scale: phi, or a target" if phi is None else "phi and a target exclude each other"
+        raise InputError(rule, remedy="as --phi 3, --phi 0..7, --target macs=1G, or --width-mult 0.75")
+    if phi is None:
+        parse_target(target)
+        return []
+    return _phis(phi)
 
 
 def resolve_base(arch: str | os.PathLike[str] | Architecture | None) -> tuple[Architecture, Fit | None]:
@@ -128,7 +136,7 @@ def _choose(arch: str | os.PathLike[str] | Architecture | None, family: str, giv
 def _phis(phi: Phi) -> list[float]:
     """The numbers of `3`, `-1,0.5` or `0..7`, each once."""
     if not isinstance(phi, str):
-        numbers = [phi] if isinstance(phi, (int, float)) else list(phi)
+        numbers = [PHI.check("phi", one) for one in (phi if isinstance(phi, Iterable) else [phi])]
     else:
         numbers = []
         for word in phi.split(","):
@@ -148,7 +156,7 @@ def _phis(phi: Phi) -> list[float]:
 def _member(chosen: _Chosen, phi: float) -> Member:
     """One network, sure to fit into memory. Raises `InputError` that names phi."""
     assert chosen.rule is not None
-    where = f"phi {phi:g}" if isinstance(phi, (int, float)) else "phi"
+    where = f"phi {phi:g}"
     try:
         member = chosen.rule.member(chosen.base, phi)
     except InputError as error:

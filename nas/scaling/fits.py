@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,10 +53,15 @@ def newest_fit(base: Architecture) -> Fit | None:
     """The newest fit under `runs/` for this very network that has found something."""
     found = [path.parent for path in runs.RUNS.glob("*/run.yaml") if is_fit(path.parent)]
     for run in sorted(found, key=lambda path: (path / "run.yaml").stat().st_mtime, reverse=True):
-        if (run / "best.yaml").exists():
+        if not (run / "best.yaml").exists():
+            continue
+        try:
             fit = read_fit(run)
-            if fit.base.arch_id == base.arch_id:
-                return fit
+        except InputError as error:  # of whichever network it is
+            warnings.warn(f"a fit of scaling coefficients is passed over: {error}", stacklevel=2)
+            continue
+        if fit.base.arch_id == base.arch_id:
+            return fit
     return None
 
 

@@ -86,8 +86,7 @@ def test_multipliers(base: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert told(capsys, base, "--resolution", "48")["family"][0]["width_mult"] == 1
 
 
-@pytest.mark.parametrize("metric", ["macs", "params"])
-@pytest.mark.parametrize("factor", [0.8, 1, 2.3])
+@pytest.mark.parametrize(("metric", "factor"), [("macs", 0.8), ("macs", 1), ("macs", 2.3), ("params", 1.5)])
 def test_a_target_is_met_and_not_exceeded(metric: str, factor: float) -> None:
     goal = factor * count_cost(BASE).metrics()[metric]
     result = scale(BASE, target=f"{metric}={goal}")
@@ -131,7 +130,6 @@ def test_solving_for_phi() -> None:
         (["--phi", "0..1000000000"], "--phi must stand for 1 to 100 networks"),
         (["--phi", "200"], "phi must be -100 to 100"),
         (["--phi", "99"], "(phi 99); choose a phi nearer to 0"),
-        (["--phi", "-30"], "resolution must be at least the product of all strides"),
         (["--phi", "1", "--target", "macs=1M"], "phi and a target exclude each other"),
         (["--target", "macs"], "--target must be METRIC=NUMBER"),
         (["--target", "latency_ms=4"], "latency_ms needs a latency table"),
@@ -153,6 +151,8 @@ def test_solving_for_phi() -> None:
         (["--phi", "1", "--out", "/proc/x"], "cannot write the file"),
         (["--fit", "--alpha", "2"], "--fit finds coefficients itself, got '--alpha'"),
         (["--fit", "--family", "efficientnet-v1"], "--fit finds coefficients itself"),
+        (["--fit", "--phi", "x"], "--phi must be a number, several, or a range"),
+        (["--fit", "--target", "fast"], "--target must be METRIC=NUMBER"),
         (["--fit", "--cost", "params"], "--cost must be macs or latency_ms"),
         (["--fit", "--cost", "latency_ms"], "needs a latency table"),
         (["--fit", "--tolerance", "2"], "--tolerance must be"),
@@ -198,7 +198,7 @@ def test_a_fit_doubles_the_cost_and_is_used_from_then_on(base: str, capsys: pyte
     assert fitted.search.stopped_by == "exhausted"
     at_base = count_cost(BASE).macs
     scored = trials(fitted.search.run)
-    assert len(scored) == len({row["user_attrs"]["arch_id"] for row in scored}) > 3
+    assert len(scored) == len({row["user_attrs"]["arch_id"] for row in scored}) >= 3
     assert all(1.4 <= row["user_attrs"]["macs"] / at_base <= 2.6 for row in scored)
     assert fitted.rule is not None
     best = CompoundRule(fitted.rule.alpha, fitted.rule.beta, fitted.rule.gamma).member(BASE, 1).architecture
@@ -250,7 +250,7 @@ def test_a_fit_is_resumed_as_a_search(base: str) -> None:
 
 def test_nothing_on_the_grid_costs_twice_as_much(base: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(InputError, match=r"no network of small-scaling (has|was found that satisfies) macs"):
-        fit_scaling(base, **{**QUICK, "grid": {"alpha": [1, 4], "beta": 1, "gamma": 1}})  # type: ignore[arg-type]
+        fit_scaling(base, **{**QUICK, "grid": {"alpha": 1, "beta": [1, 4], "gamma": 1}})  # type: ignore[arg-type]
 
 
 def test_a_fit_that_has_found_nothing_yet(base: str) -> None:
@@ -307,12 +307,14 @@ def test_predicted_latency_of_a_family(base: str, capsys: pytest.CaptureFixture[
 
 
 def test_a_latency_is_solved_for(base: str, capsys: pytest.CaptureFixture[str]) -> None:
-    file = table_of(scaling_space(BASE, {"phi": [-1, -0.5, 0, 0.5, 1, 1.5, 2, 2.5, 3, 3.5, 4]}))
-    goal = 1.1 * Predictor(load_table(file)).latency_ms(CompoundRule().member(BASE, 2).architecture)
+    large = BASE.replace(resolution=224)
+    save_architecture(large, "large.yaml")
+    file = table_of(scaling_space(large, {"phi": [0, 1, 2, 3, 4]}))
+    goal = 1.2 * Predictor(load_table(file)).latency_ms(CompoundRule().member(large, 2).architecture)
     arguments = ["--target", f"latency_ms={goal}", "--latency", file]
-    assert run(["scale", base, *arguments]) == 2
+    assert run(["scale", "large.yaml", *arguments]) == 2
     assert "--interpolate" in capsys.readouterr().err
-    (found,) = told(capsys, base, *arguments, "--interpolate")["family"]
+    (found,) = told(capsys, "large.yaml", *arguments, "--interpolate")["family"]
     assert 2 <= found["phi"] < 3
     assert found["latency_ms"] <= goal
     assert found["ratio_reached"] <= found["ratio_asked"]

@@ -19,6 +19,7 @@ from search_space.blocks import Block
 from search_space.families import FAMILIES, family, multiplied
 from search_space.footprint import footprint_bytes, refuse_too_large
 from search_space.layers import BuildContext, conv_norm_act
+from search_space.network import Network
 from search_space.rules import CHANNELS, DEPTH, RATE, Integer
 from search_space.scaling import CompoundRule, grow, layers, widened
 
@@ -55,7 +56,7 @@ def counted(model: nn.Module, pixels: int) -> tuple[int, int]:
 
 def ours(architecture: Architecture) -> tuple[int, int]:
     with torch.device("meta"):
-        return counted(build_model(architecture), architecture.resolution)
+        return counted(Network(architecture), architecture.resolution)
 
 
 def shape(architecture: Architecture) -> list[tuple[int, int]]:
@@ -331,7 +332,7 @@ def test_published_tables_of_mobilenets(version: str) -> None:
             assert abs(macs / 1e6 - float(row["macs_M"])) <= 1
 
 
-@pytest.mark.parametrize("width", [0.35, 0.5, 0.75, 1.3, 1.4])
+@pytest.mark.parametrize("width", [0.35, 0.75, 1.4])
 def test_mobilenetv2_equals_torchvision(width: float) -> None:
     with torch.device("meta"):
         theirs = torchvision.models.mobilenet_v2(width_mult=width)
