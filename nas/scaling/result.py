@@ -9,6 +9,7 @@ from typing import Any
 
 from nas.constraints import LATENCY
 from search_space import Architecture
+from search_space.component import plain_number
 from search_space.scaling import Member
 
 
@@ -33,7 +34,7 @@ class FamilyMember:
         """Plain data for `nas scale --json`."""
         shown = {name: self.metrics[name] for name in ("params", "macs", LATENCY) if name in self.metrics}
         return {
-            "phi": self.member.phi,
+            "phi": plain_number(self.member.phi),
             "name": self.architecture.name,
             "file": None if self.file is None else str(self.file),
             "arch_id": self.architecture.arch_id,
