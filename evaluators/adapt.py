@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TypeVar
 
 from search_space import Architecture, Stage
-from search_space.feature_map_part import FeatureMapPart
-from search_space.layers import round_channels
-
-_Part = TypeVar("_Part", bound=FeatureMapPart)
+from search_space.scaling import widened
 
 # The published momenta (0.01 in MobileNetV3) average over far more steps than a proxy makes: statistics would lag.
 _NORM_MOMENTUM = 0.1
@@ -27,8 +23,8 @@ def proxy_form(
     """
     stem, stages = architecture.stem, list(architecture.stages)
     if width_mult != 1:
-        stem = _widened(stem, width_mult)
-        stages = [Stage(tuple(_widened(block, width_mult) for block in stage.blocks)) for stage in stages]
+        (stem,) = widened([stem], width_mult)
+        stages = [Stage(widened(stage.blocks, width_mult)) for stage in stages]
     sizes = [stem.out_size(resolution)]
     if sizes[0] < final_size:
         stem, sizes = dataclasses.replace(stem, stride=1), [resolution]
@@ -46,7 +42,3 @@ def proxy_form(
         norm_momentum=_NORM_MOMENTUM,
         drop_path_rate=0.0,
     )
-
-
-def _widened(part: _Part, width_mult: float) -> _Part:
-    return dataclasses.replace(part, out_channels=round_channels(part.out_channels * width_mult))

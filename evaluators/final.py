@@ -21,5 +21,5 @@ class FinalTraining(ProxyTraining):
 
     def _validate(self, model: nn.Module, train: Batches) -> dict[str, float]:
         metrics = super()._validate(model, train)
-        tested = self._scores(model, "test", train.images.shape[1])
+        tested = self._scores(model, "test", train)
         return {**metrics, **{f"test_{name}": value for name, value in tested.items()}}

@@ -37,7 +37,7 @@ class ImageEvaluator(Evaluator):
         self.device = choose_device(device)
         self.recipe = chosen = recipe or find_recipe(AUTO, data, self.device)
         self.images = data.load(size_px=chosen.resolution_px, train=chosen.max_train_images, val=chosen.max_val_images)
-        self._batches: dict[tuple[str, int], Batches] = {}
+        self._batches: dict[tuple[str, int, int], Batches] = {}
 
     @abstractmethod
     def score(self, model: nn.Module, train: Batches, generator: torch.Generator) -> Iterator[Report]:
@@ -74,7 +74,7 @@ class ImageEvaluator(Evaluator):
                 model = build_model(form).to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
                 if self.device.type == "cpu":
                     speed_up_depthwise(model)
-                train = self.split("train", form.input_channels)
+                train = self.split("train", form.input_channels, self.recipe.pixels(architecture.resolution))
                 yield from self.score(model, train, torch.Generator().manual_seed(own_seed))
             except torch.OutOfMemoryError as error:
                 raise OutOfMemory(f"out of memory on {self.device}: {error}") from None
@@ -97,13 +97,13 @@ class ImageEvaluator(Evaluator):
             raise EvaluationFailed(f"images have 1 or 3 channels, the network expects {form.input_channels}")
         return form
 
-    def split(self, name: str, channels: int) -> Batches:
-        """A split, prepared once: thinned, resized, normalised, on the device."""
-        key = (name, channels)
+    def split(self, name: str, channels: int, pixels: int) -> Batches:
+        """A split, prepared once: thinned, resized to `pixels`, normalised, on the device."""
+        key = (name, channels, pixels)
         if key not in self._batches:
             limit = self.recipe.max_train_images if name == "train" else self.recipe.max_val_images
             mean, std = statistics(self.images.splits["train"].images[: self.recipe.max_train_images])
-            form = Form(self.recipe.resolution_px, channels, mean, std, self.device)
+            form = Form(pixels, channels, mean, std, self.device)
             self._batches[key] = prepare(self.images.splits[name], limit, form)
         return self._batches[key]
 

@@ -85,12 +85,12 @@ class ProxyTraining(ImageEvaluator):
         sample = train.images[: self.recipe.norm_images]
         with autocast(self.device):
             update_bn(torch.split(sample, _EVAL_BATCH), model)
-        return self._scores(model.eval(), "val", train.images.shape[1])
+        return self._scores(model.eval(), "val", train)
 
     @torch.no_grad()
-    def _scores(self, model: nn.Module, split: str, channels: int) -> dict[str, float]:
-        """Accuracy and loss of a model in evaluation mode on the images of a split."""
-        batches = self.split(split, channels)
+    def _scores(self, model: nn.Module, split: str, train: Batches) -> dict[str, float]:
+        """Accuracy and loss of a model in evaluation mode on the images of a split, in the form of those of `train`."""
+        batches = self.split(split, *train.images.shape[1:3])
         parts = slices(len(batches), _EVAL_BATCH)
         with autocast(self.device):
             logits = torch.cat([model(images) for images, _ in batches.in_turn(parts)]).float()

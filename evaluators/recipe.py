@@ -32,6 +32,7 @@ _RULES: dict[str, Rule] = {
     "norm_images": Integer(2, 1_000_000),
     "width_mult": Number(0.05, 4),
     "ema_decay": Number(0, 1, below=True),
+    "reference_px": Integer(0, 8_192),
 }
 
 
@@ -63,12 +64,21 @@ class Recipe:
     """All channels but the head's are multiplied by this, and rounded to 8."""
     ema_decay: float = 0.0
     """Validate an exponential moving average of the weights, by this decay a step (0: the last weights)."""
+    reference_px: int = 0
+    """If not 0, `resolution_px` is for networks meant for this resolution; others are trained in proportion to theirs,
+    their strides being those of the former. So it shows what more resolution is worth."""
 
     def __post_init__(self) -> None:
         for name, rule in _RULES.items():
             object.__setattr__(self, name, rule.check(name, getattr(self, name)))
         if not isinstance(self.flip, bool):
             raise InputError("flip must be true or false", self.flip, field="flip")
+
+    def pixels(self, deployment_px: int) -> int:
+        """Height and width of the images for a network that is meant for images of `deployment_px`."""
+        return (
+            round(self.resolution_px * deployment_px / self.reference_px) if self.reference_px else self.resolution_px
+        )
 
     def describe(self) -> dict[str, Any]:
         """Plain data for the run's record."""

@@ -15,7 +15,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import filelock
 import numpy as np
@@ -27,7 +27,7 @@ from latency.table import Calibration, LatencyTable, Measured, Times, is_number
 from latency.table_file import save_table
 from search_space import Architecture, InputError, SearchSpace
 from search_space.architecture import ARCHITECTURE_RULES
-from search_space.graph import SpaceGraph
+from search_space.graph import PartGraph
 from search_space.parts import PartShape, parts
 from search_space.rules import Integer
 from search_space.space_file import at_resolutions
@@ -78,7 +78,7 @@ def request(
     classes = tuple(sorted(set(num_classes or default)))
     for value in classes:
         ARCHITECTURE_RULES["num_classes"].check("num_classes", value)
-    return Request(space, conditions, tuple(sorted(cast("Sequence[int]", at.resolution.options))), classes, seed)
+    return Request(space, conditions, tuple(sorted(at.resolutions)), classes, seed)
 
 
 def build_table(
@@ -117,13 +117,13 @@ def build_table(
 def _jobs(wanted: Request) -> list[Job]:
     """The networks to time: those that cover the space in place, random ones as wholes."""
     rng = np.random.default_rng(wanted.seed)
-    graph = SpaceGraph(wanted.space, resolutions=wanted.resolutions, num_classes=wanted.num_classes)
+    graph = wanted.space.graph(resolutions=wanted.resolutions, num_classes=wanted.num_classes)
     covering = list(graph.cover(rng))
     in_place = covering + [graph.sample(rng) for _ in range(_LEAST_NETWORKS - len(covering))]
     return [*map(InPlace, in_place), *map(Whole, _calibration_networks(graph, wanted.space, rng))]
 
 
-def _calibration_networks(graph: SpaceGraph, space: SearchSpace, rng: np.random.Generator) -> list[Architecture]:
+def _calibration_networks(graph: PartGraph, space: SearchSpace, rng: np.random.Generator) -> list[Architecture]:
     """Random distinct networks, of a small space at most half of it: some must be left to check the table with."""
     count = CALIBRATION_NETWORKS
     if space.num_genotypes <= _FEW_GENOTYPES:

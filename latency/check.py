@@ -173,7 +173,7 @@ def _fresh(table: LatencyTable, space: SearchSpace, count: int, seed: int) -> li
     """Distinct networks of the space, at the resolutions and numbers of classes that the table has."""
     known = {network.architecture.arch_id for network in table.calibration.networks}
     sizes, classes = table.resolutions, table.num_classes
-    common = [size for size in sizes if size in space.resolution.options]
+    common = [size for size in sizes if size in space.resolutions]
     if sizes:
         space = at_resolutions(space, common or sizes)
     own = space.all_constants()["num_classes"]

@@ -9,7 +9,6 @@ from latency.interpolate import Interpolation
 from latency.signature import label
 from latency.table import LatencyTable
 from search_space import Architecture, InputError, SearchSpace
-from search_space.graph import SpaceGraph
 from search_space.parts import PartShape, parts
 
 
@@ -98,7 +97,7 @@ class Predictor:
 
     def reach_ms(self, space: SearchSpace) -> tuple[float, float]:
         """The least and the greatest latency in a space, exactly. Raises `MissingSignature`."""
-        graph = SpaceGraph(space)
+        graph = space.graph()
         self._fill(graph.shapes(), f"space {space.name}")
         least, greatest = graph.reach(self._part_ms.__getitem__)
         return least + self._overhead, greatest + self._overhead

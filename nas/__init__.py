@@ -14,19 +14,24 @@ if TYPE_CHECKING:
     from nas.auditing import AuditResult, audit
     from nas.benchmark import BenchResult, bench
     from nas.result import SearchResult
+    from nas.scaling import FitResult, ScalingResult, fit_scaling, scale
     from search_space import InputError, build_model, load_architecture, load_space
 
 __all__ = [
     "AuditResult",
     "BenchResult",
+    "FitResult",
     "InputError",
+    "ScalingResult",
     "SearchResult",
     "audit",
     "bench",
     "build_model",
+    "fit_scaling",
     "load_architecture",
     "load_space",
     "resume",
+    "scale",
     "search",
 ]
 
@@ -45,6 +50,10 @@ def __getattr__(name: str) -> Any:
         from nas import benchmark
 
         return getattr(benchmark, name)
+    if name in ("FitResult", "ScalingResult", "fit_scaling", "scale"):
+        from nas import scaling
+
+        return getattr(scaling, name)
     if name == "SearchResult":
         from nas.result import SearchResult
 

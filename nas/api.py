@@ -18,7 +18,7 @@ from latency import Predictor, dump_table, load_table
 from nas import run_folder, session
 from nas.architectures import resolve
 from nas.constraints import KNOWN_BEFORE_TRAINING
-from nas.evaluation import default_workers, described, fit_space, make_evaluator, refuse_changed
+from nas.evaluation import default_workers, described, fit_evaluator, fit_space, make_evaluator, refuse_changed
 from nas.finalists import final_fidelity
 from nas.known import Known
 from nas.latency_tables import find_table
@@ -73,8 +73,10 @@ def search(
     loaded = space if isinstance(space, SearchSpace) else load_space(space)
     if resolutions:
         loaded = at_resolutions(loaded, resolutions)
-    evaluator = make_evaluator(chosen, on_read=on_read)
+    evaluator = fit_evaluator(make_evaluator(chosen, on_read=on_read), loaded)
     final = final_fidelity(chosen, evaluator)
+    if final is not None:
+        fit_evaluator(final.evaluator, loaded)
     loaded = fit_space(loaded, evaluator if final is None else final.evaluator)
     _check_metrics(chosen, evaluator)
     known = _known(chosen, loaded, evaluator, on_measure)

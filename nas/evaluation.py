@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -102,6 +103,13 @@ def refuse_other_data(now: Mapping[str, Any], recorded: Mapping[str, Any], setti
     if now.get("fingerprint") != recorded.get("fingerprint"):
         rule = "the data must be what the run began with"
         raise InputError(rule, settings.data, where=where, remedy="restore it, or start a new run")
+
+
+def fit_evaluator(evaluator: Evaluator, space: SearchSpace) -> Evaluator:
+    """The evaluator, showing images in proportion to a network's resolution if that is what the space is about."""
+    if isinstance(evaluator, ImageEvaluator) and space.reference_px and not evaluator.recipe.reference_px:
+        evaluator.recipe = dataclasses.replace(evaluator.recipe, reference_px=space.reference_px)
+    return evaluator
 
 
 def fit_space(space: SearchSpace, evaluator: Evaluator) -> SearchSpace:

@@ -163,6 +163,8 @@ def _sha256(path: Path) -> str:
 
 def _rows(plain: Mapping[str, Any]) -> dict[str, Any]:
     """A space file's data, stages on a line each."""
+    if "base" in plain:
+        return {**plain, "base": _rows(plain["base"])}
     return {**plain, "stages": [Row(stage) for stage in plain["stages"]]}
 
 

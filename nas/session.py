@@ -185,6 +185,7 @@ class _Session:
         """A network as it is written: named after its space, with where it comes from."""
         arch_id, space = best.architecture.arch_id, self._request.space.name
         origin = {
+            **best.architecture.provenance,  # what the space says of it, as how it was scaled
             "arch_id": arch_id,
             "run": str(self._folder.path),
             "trial": best.number,

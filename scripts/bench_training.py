@@ -20,9 +20,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from evaluators import ImageData, ProxyTraining, find_recipe, load_images
+from evaluators import ProxyTraining, find_recipe, load_images
+from evaluators.batches import Batches
 from evaluators.device import choose_device
-from evaluators.on_images import Batches
 from evaluators.proxy import make_optimizer
 from search_space import Architecture, build_model, load_space
 
@@ -48,7 +48,7 @@ def bare(evaluator: ProxyTraining, architecture: Architecture, steps: int) -> fl
     torch.set_num_threads(1)
     model = build_model(form).to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     optimizer = make_optimizer(model, recipe, fused=True)
-    train = evaluator.split("train", form.input_channels)
+    train = evaluator.split("train", form.input_channels, form.resolution)
     images, labels = train.images[: recipe.batch_size].clone(), train.labels[: recipe.batch_size]
     for step in range(steps + 2):
         if step == 2:
@@ -62,7 +62,7 @@ def bare(evaluator: ProxyTraining, architecture: Architecture, steps: int) -> fl
 def trial(evaluator: Timed, architecture: Architecture, seed: int) -> tuple[float, float]:
     """Images a second in training, and the share of the trial that is anything else."""
     recipe = evaluator.recipe
-    images = len(evaluator.split("train", architecture.input_channels).labels)
+    images = min(recipe.max_train_images, len(evaluator.images.splits["train"]))
     batch = min(recipe.batch_size, images)
     shown = recipe.epochs * max(1, images // batch) * batch
     started = time.perf_counter()
@@ -80,7 +80,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--steps", type=int, default=48, help="of the bare loop, each round")
     arguments = parser.parse_args()
-    data: ImageData = load_images(arguments.data)
+    data = load_images(arguments.data)
     evaluator = Timed(data, find_recipe(arguments.proxy, data, choose_device("cpu")), device="cpu")
     space, rng = load_space(arguments.space), np.random.default_rng(0)
     networks = [space.decode(space.sample(rng)) for _ in range(arguments.networks)]

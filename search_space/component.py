@@ -48,6 +48,10 @@ class Component(ABC):
         """The same without what only training knows, as dropout: components equal in this run alike."""
         return self
 
+    def width_multiple(self) -> int:
+        """When a network is scaled, widths are rounded to multiples of this: 8, or what groups and heads need."""
+        return 8
+
     def __getstate__(self) -> dict[str, Any]:
         # Not the remembered hash: it is another one in the next process.
         return {name: value for name, value in self.__dict__.items() if name != "_hash"}

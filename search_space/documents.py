@@ -112,6 +112,11 @@ class Document:
                     raise InputError(f"{what} needs {key}", remedy=f"add {key}")
         return value
 
+    def below(self, key: str) -> Document:
+        """What stands at a key of the root, as a document of its own."""
+        lines = {path[1:]: line for path, line in self.lines.items() if path[:1] == (key,)}
+        return Document(self.get((key,)), self.origin, lines)
+
     def sequence(self, path: Where) -> list[Any]:
         """The non-empty sequence at `path`."""
         value = self.get(path)

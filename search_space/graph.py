@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import functools
 import operator
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -18,8 +19,10 @@ from search_space.architecture import Architecture, group_blocks
 from search_space.blocks import Block
 from search_space.head import Head
 from search_space.parts import PartShape
-from search_space.space import SearchSpace
 from search_space.stem import Stem
+
+if TYPE_CHECKING:
+    from search_space.space import TemplateSpace
 
 Place = tuple[int, int]
 Group = tuple[PartShape, ...]
@@ -29,11 +32,41 @@ _Reached = dict[Place, tuple[float, Any]]
 """Place -> what the best path to it comes to, and the path: (the path before, its last group)."""
 
 
-class SpaceGraph:
+class PartGraph(ABC):
+    """What a latency table has to cover, and the range of any sum over parts."""
+
+    resolutions: tuple[int, ...]
+
+    @abstractmethod
+    def shapes(self) -> list[PartShape]:
+        """Every part shape that a network of the space has, in order of appearance."""
+
+    @abstractmethod
+    def reach(self, measure: Callable[[PartShape], float], combine: Combine = operator.add) -> tuple[float, float]:
+        """The least and the greatest that a network's parts come to, exactly.
+
+        `combine` puts the measures of parts together: `operator.add`, or `max`, or anything that is associative and
+        never falls when an argument rises.
+        """
+
+    @abstractmethod
+    def cover(self, rng: np.random.Generator) -> Iterator[Architecture]:
+        """Few networks that together have every shape of the space."""
+
+    @abstractmethod
+    def sample(self, rng: np.random.Generator) -> Architecture:
+        """A random network of the space."""
+
+
+class SpaceGraph(PartGraph):
     """The part shapes of a space, at all its resolutions or given ones, for its number of classes or given ones."""
 
     def __init__(
-        self, space: SearchSpace, *, resolutions: Sequence[int] | None = None, num_classes: Sequence[int] | None = None
+        self,
+        space: TemplateSpace,
+        *,
+        resolutions: Sequence[int] | None = None,
+        num_classes: Sequence[int] | None = None,
     ) -> None:
         self._space = space
         self._constants = space.all_constants()
@@ -44,18 +77,12 @@ class SpaceGraph:
         self._end = functools.cache(self._heads)
 
     def shapes(self) -> list[PartShape]:
-        """Every part shape that a network of the space has, in order of appearance."""
         found: dict[PartShape, None] = {}
         for resolution in self.resolutions:
             self._walk(resolution, lambda group: found.update(dict.fromkeys(group)) or 0.0)  # update returns None
         return list(found)
 
     def reach(self, measure: Callable[[PartShape], float], combine: Combine = operator.add) -> tuple[float, float]:
-        """The least and the greatest that a network's parts come to, exactly.
-
-        `combine` puts the measures of parts together: `operator.add`, or `max`, or anything that is associative and
-        never falls when an argument rises.
-        """
         value = functools.cache(measure)
         least = functools.cache(lambda group: -min(value(shape) for shape in group))
         greatest = functools.cache(lambda group: max(value(shape) for shape in group))
@@ -64,7 +91,6 @@ class SpaceGraph:
         return -max(lows), max(highs)
 
     def cover(self, rng: np.random.Generator) -> Iterator[Architecture]:
-        """Few networks that together have every shape of the space."""
         missing = dict.fromkeys(self.shapes())
         for resolution in self.resolutions:
             while True:

@@ -73,6 +73,21 @@ class Number:
 
 
 @dataclass(frozen=True)
+class Width(Integer):
+    """A number of channels or features; 0 leaves the layer out. Scaling a network multiplies every such field."""
+
+
+@dataclass(frozen=True)
+class Depth(Integer):
+    """A number of equal layers inside a block. Scaling a network multiplies it, instead of repeating the block."""
+
+
+@dataclass(frozen=True)
+class DropRate(Number):
+    """A dropout or stochastic-depth rate. It grows as a network is scaled up."""
+
+
+@dataclass(frozen=True)
 class OneOf:
     """One of a few names."""
 
@@ -126,11 +141,12 @@ def _is_plain(value: Any, depth: int = 0) -> bool:
 
 # Bounds shared by the block types. They are generous; they exist so that a slip of the keyboard in a file is refused
 # in one line instead of exhausting the machine's memory.
-CHANNELS = Integer(1, 65_536)
-CHANNELS_OR_NONE = Integer(0, 65_536)
+CHANNELS = Width(1, 65_536)
+CHANNELS_OR_NONE = Width(0, 65_536)
+DEPTH = Depth(1, 1_000)
 KERNEL_SIZE = Integer(1, 31, odd=True)
 STRIDE = Integer(1, 4)
 EXPAND_RATIO = Number(0.25, 64)
 NAME = Text(200)
 RATIO = Number(0, 1)
-RATE = Number(0, 1, below=True)
+RATE = DropRate(0, 1, below=True)

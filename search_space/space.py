@@ -10,30 +10,26 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-import numpy as np
-
+from search_space.abstract_space import Params, SearchSpace
 from search_space.architecture import Architecture, group_blocks
-from search_space.architecture_file import SHARED_NUMBERS
 from search_space.blocks import Block
 from search_space.counting import count_sequences
 from search_space.errors import InputError, listed
 from search_space.genes import Gene, Genotype, PartGenes, StageGenes
+from search_space.graph import SpaceGraph
 from search_space.head import Head
 from search_space.stem import Stem
-from search_space.template import Choice, Option, StageTemplate, Template
+from search_space.template import Choice, StageTemplate, Template
 
-__all__ = ["Gene", "Genotype", "Params", "SearchSpace"]
-
-Params = dict[str, Option]
+__all__ = ["Gene", "Genotype", "Params", "SearchSpace", "TemplateSpace"]
 
 
 @dataclass(frozen=True, eq=False)
-class SearchSpace:
+class TemplateSpace(SearchSpace):
     """A set of architectures, described by templates with open choices. Made by `load_space`."""
 
     name: str
@@ -43,14 +39,32 @@ class SearchSpace:
     stages: tuple[StageTemplate, ...]
     head: Template
     constants: Mapping[str, Any] = field(default_factory=dict)
-    """Fields that all architectures of the space share, as `num_classes` and `norm_eps`."""
     plain: Mapping[str, Any] = field(default_factory=dict)
-    """The file's own data, kept so that a run can be repeated from its folder alone."""
 
-    def with_constants(self, **constants: Any) -> SearchSpace:
+    def with_constants(self, **constants: Any) -> TemplateSpace:
         """The same choices with other constants, as the number of classes of the user's data."""
         changed = {**self.constants, **constants}
         return dataclasses.replace(self, constants=changed, plain={**self.plain, **constants})
+
+    @property
+    def resolutions(self) -> tuple[int, ...]:
+        """All resolutions of its networks, in px."""
+        return cast("tuple[int, ...]", self.resolution.options)
+
+    def graph(
+        self, *, resolutions: Sequence[int] | None = None, num_classes: Sequence[int] | None = None
+    ) -> SpaceGraph:
+        """Its part shapes, at all its resolutions or given ones, for its number of classes or given ones."""
+        return SpaceGraph(self, resolutions=resolutions, num_classes=num_classes)
+
+    def describe(self) -> list[Mapping[str, Any]]:
+        """Rows for the network, the stem, each stage and the head."""
+        rows: list[Mapping[str, Any]] = [{"part": "network", "resolution": self.resolution.describe()}]
+        rows.append({"part": "stem", **self.stem.describe()})
+        for index, stage in enumerate(self.stages):
+            rows.append({"part": f"stages[{index}]", "num_layers": stage.num_layers.describe(), **stage.describe()})
+        rows.append({"part": "head", **self.head.describe()})
+        return rows
 
     # Genes.
 
@@ -82,11 +96,6 @@ class SearchSpace:
     def _head_genes(self) -> PartGenes:
         return PartGenes("head", self.head, start=self._stage_genes[-1].span.stop)
 
-    @property
-    def num_genotypes(self) -> int:
-        """The product of the numbers of options: how many genotypes there are, those with equal networks included."""
-        return math.prod(len(gene.options) for gene in self.genes)
-
     @functools.cached_property
     def size(self) -> int:
         """How many distinct architectures (distinct `arch_id`s) there are, exactly."""
@@ -94,16 +103,6 @@ class SearchSpace:
         return len(self.resolution.options) * len(self.head.variants) * count_sequences(self.stages, widths)
 
     # Genotype <-> architecture.
-
-    def check(self, genotype: Sequence[int]) -> Genotype:
-        """The genotype as a tuple; raises `InputError` if it is not one of this space."""
-        checked = tuple(int(index) for index in genotype)
-        if len(checked) != len(self.genes):
-            raise InputError(f"a genotype of {self.name} has {len(self.genes)} genes", len(checked))
-        for gene, index in zip(self.genes, checked, strict=True):
-            if not 0 <= index < len(gene.options):
-                raise InputError(f"{gene.name} has options 0 to {len(gene.options) - 1}", index)
-        return checked
 
     def decode(self, genotype: Sequence[int]) -> Architecture:
         """The architecture of a genotype."""
@@ -153,11 +152,6 @@ class SearchSpace:
             raise outside(f"block {place}", blocks[place], [])
         return tuple(genotype)
 
-    def all_constants(self) -> dict[str, Any]:
-        """The fields that all architectures of the space share, those left at their default included."""
-        defaults = {f.name: f.default for f in dataclasses.fields(Architecture)}
-        return {name: self.constants.get(name, defaults[name]) for name in SHARED_NUMBERS}
-
     def _encode_stages(
         self,
         blocks: tuple[Block, ...],
@@ -200,29 +194,6 @@ class SearchSpace:
         failed.add((stage, start))
         return False
 
-    # Optuna's view: named parameters.
-
-    def params(self, genotype: Sequence[int]) -> Params:
-        """Gene name -> picked option."""
-        return {gene.name: gene.options[index] for gene, index in zip(self.genes, genotype, strict=True)}
-
-    def genotype(self, params: Mapping[str, Any]) -> Genotype:
-        """The genotype of named options; raises `InputError` if one is missing or unknown."""
-        indices = []
-        for gene in self.genes:
-            if gene.name not in params:
-                raise InputError(f"params of space {self.name} need {gene.name}")
-            if params[gene.name] not in gene.options:
-                raise InputError(f"{gene.name} must be {listed(gene.options)}", params[gene.name])
-            indices.append(gene.options.index(params[gene.name]))
-        return tuple(indices)
-
-    # Moving about.
-
-    def sample(self, rng: np.random.Generator) -> Genotype:
-        """A random genotype: every gene uniform over its options, independently."""
-        return tuple(int(rng.integers(len(gene.options))) for gene in self.genes)
-
     def active(self, genotype: Sequence[int]) -> Genotype:
         """Indices of the genes that have an effect, in order.
 
@@ -248,15 +219,3 @@ class SearchSpace:
             stage, channels = genes.canonical(genotype, channels)
             canonical += stage
         return (*canonical, *self._head_genes.canonical(genotype))
-
-    def neighbours(self, genotype: Sequence[int]) -> Iterator[Genotype]:
-        """Genotypes that differ in one active gene, one for each distinct architecture other than the given one."""
-        genotype = tuple(genotype)
-        seen = {self.decode(genotype).arch_id}
-        for index in self.active(genotype):
-            for option in range(len(self.genes[index].options)):
-                neighbour = (*genotype[:index], option, *genotype[index + 1 :])
-                arch_id = self.decode(neighbour).arch_id
-                if arch_id not in seen:
-                    seen.add(arch_id)
-                    yield neighbour

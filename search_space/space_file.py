@@ -5,24 +5,24 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, cast
 
 from search_space.architecture import ARCHITECTURE_RULES, MAX_BLOCKS
 from search_space.architecture_file import SHARED_NUMBERS, top_level
 from search_space.built_in import built_in, find_document
+from search_space.choice_file import check_number, per_block, read_choice, read_description, read_option
 from search_space.component import check_names, component_type, field_rules, plain_number
 from search_space.documents import Document, Where
 from search_space.errors import InputError, did_you_mean
-from search_space.rules import NAME, Integer, OneOf, Rule, Text
-from search_space.space import SearchSpace
+from search_space.rules import NAME, Integer
+from search_space.scaling_space import parse_scaling_space
+from search_space.space import SearchSpace, TemplateSpace
 from search_space.stem import Stem
 from search_space.template import Choice, Option, StageTemplate, Template
 
 _Operation = dict[str, Option]
 _NUM_LAYERS = Integer(1, MAX_BLOCKS)
-_DESCRIPTION = Text(1_000)
-_MAX_OPTIONS = 256
 _MAX_STAGES = 64
 _MAX_VARIANTS = 100_000
 _KEYS = {
@@ -52,17 +52,19 @@ def at_resolutions(space: SearchSpace, resolutions: Sequence[int]) -> SearchSpac
 
 
 def parse_space(document: Document) -> SearchSpace:
-    """Make the search space that a document describes."""
+    """Make the search space that a document describes: stages with choices, or a network with coefficients."""
+    if "scaling" in document.mapping(()):
+        return parse_scaling_space(document)
     plain = top_level(document, _KEYS)
     with document.at(()):
         NAME.check("name", plain["name"])
-        _DESCRIPTION.check("description", plain.get("description", "-"))
+        description = read_description(plain)
     constants = {}
     for name in SHARED_NUMBERS:
         if name in plain:
             with document.at((name,)):
                 constants[name] = ARCHITECTURE_RULES[name].check(name, plain[name])
-    resolution = _choice(document, ("resolution",), ARCHITECTURE_RULES["resolution"])
+    resolution = read_choice(document, ("resolution",), ARCHITECTURE_RULES["resolution"])
     stem = Template("stem", *_fields(document, ("stem",), "stem"))
     head = Template("head", *_fields(document, ("head",), "head"))
     count = len(document.sequence(("stages",)))
@@ -70,7 +72,7 @@ def parse_space(document: Document) -> SearchSpace:
         if count > _MAX_STAGES:
             raise InputError(f"a space may have at most {_MAX_STAGES} stages", count, remedy="merge some")
     stages = tuple(_stage(document, ("stages", index)) for index in range(count))
-    space = SearchSpace(plain["name"], plain.get("description", ""), resolution, stem, stages, head, constants, plain)
+    space = TemplateSpace(plain["name"], description, resolution, stem, stages, head, constants, plain)
     _check_sizes(document, space)
     return space
 
@@ -78,7 +80,7 @@ def parse_space(document: Document) -> SearchSpace:
 def _stage(document: Document, path: Where) -> StageTemplate:
     given = document.mapping(path)
     layers_path = (*path, "num_layers")
-    num_layers = _choice(document, layers_path, _NUM_LAYERS) if "num_layers" in given else Choice((1,))
+    num_layers = read_choice(document, layers_path, _NUM_LAYERS) if "num_layers" in given else Choice((1,))
     stage = StageTemplate("block", *_fields(document, path, "block", also=("num_layers",)), num_layers)
     with document.at(path):
         if num_layers.per_block or (stage.fields.get("stride") or num_layers).per_block:
@@ -104,10 +106,10 @@ def _fields(
     operations: dict[str, _Operation] = {}
     if kinds == ["op"]:
         operations = _operations(document, (*path, "op", "choice"), kind, given)
-        fields = {"op": Choice(tuple(operations), _per_block(document, (*path, "op")))}
+        fields = {"op": Choice(tuple(operations), per_block(document, (*path, "op")))}
         names = [operation["type"] for operation in operations.values()]
     else:
-        fields = {"type": _choice(document, (*path, "type"), _TypeName(kind))}
+        fields = {"type": read_choice(document, (*path, "type"), _TypeName(kind))}
         names = list(fields["type"].options)
     components = [component_type(kind, name) for name in names]
     for name in given:
@@ -118,7 +120,7 @@ def _fields(
                 rule = f"no {kind} type chosen here has a field of this name"
                 raise InputError(rule, name, remedy=did_you_mean(name, {*known, *also}))
         for component in having:
-            fields[name] = _choice(document, (*path, name), field_rules(component)[name])
+            fields[name] = read_choice(document, (*path, name), field_rules(component)[name])
     with document.at(path):
         combined = math.prod(len(choice.options) for choice in fields.values())
         if combined > _MAX_VARIANTS:
@@ -148,7 +150,7 @@ def _operations(document: Document, path: Where, kind: str, beside: Sequence[str
                     raise InputError(f"{field} may not stand both in an operation and beside op", remedy="remove one")
             check_names(component, fields, elsewhere=beside)
             rules = field_rules(component)
-            checked = {field: _option(rules[field], field, value) for field, value in fields.items()}
+            checked = {field: read_option(rules[field], field, value) for field, value in fields.items()}
             operations[name] = {"type": component.type, **checked}
             defaults = {field.name: plain_number(field.default) for field in dataclasses.fields(component)}
             if defaults | operations[name] in seen:
@@ -157,7 +159,7 @@ def _operations(document: Document, path: Where, kind: str, beside: Sequence[str
     with document.at(path):
         if not operations:
             raise InputError("op needs at least one operation", remedy="add `NAME: {type: ...}`")
-        _check_number(operations)
+        check_number(operations)
     return operations
 
 
@@ -172,48 +174,7 @@ class _TypeName:
         return str(value)
 
 
-def _choice(document: Document, path: Where, rule: Rule) -> Choice:
-    """A fixed value, or `{choice: [...]}` with an optional `per: stage|block`."""
-    name = str(path[-1])
-    value = document.get(path)
-    if not isinstance(value, dict):
-        with document.at(path):
-            if isinstance(value, list):
-                raise InputError(f"{name} must be one value or a choice", value, remedy="write {choice: [...]}")
-            return Choice((_option(rule, name, value),))
-    document.mapping(path, {"choice": True, "per": False})
-    options: list[Option] = []
-    for index, item in enumerate(document.sequence((*path, "choice"))):
-        with document.at((*path, "choice", index)):
-            option = _option(rule, name, item)
-            if option in options:
-                raise InputError(f"the options of {name} must differ", item, remedy="remove one")
-            options.append(option)
-    with document.at((*path, "choice")):
-        _check_number(options)
-    return Choice(tuple(options), _per_block(document, path))
-
-
-def _check_number(options: Collection[Any]) -> None:
-    if len(options) > _MAX_OPTIONS:
-        raise InputError(f"a choice may have at most {_MAX_OPTIONS} options", len(options), remedy="leave out some")
-
-
-def _per_block(document: Document, path: Where) -> bool:
-    """Whether a choice has `per: block`."""
-    with document.at((*path, "per")):
-        scope = OneOf(("stage", "block")).check("per", document.get(path).get("per", "stage"))
-        if scope == "block" and path[0] != "stages":
-            raise InputError(f"{path[-1]} is chosen once for the network", scope, remedy="leave out `per`")
-    return scope == "block"
-
-
-def _option(rule: Rule, name: str, value: Any) -> Option:
-    option: Option = plain_number(rule.check(name, value))
-    return option
-
-
-def _check_sizes(document: Document, space: SearchSpace) -> None:
+def _check_sizes(document: Document, space: TemplateSpace) -> None:
     """Refuse spaces with networks that cannot be: too deep, without blocks, or with more strides than pixels."""
     deepest = sum(stage.max_layers for stage in space.stages)
     if deepest > MAX_BLOCKS:
@@ -238,33 +199,3 @@ def _check_sizes(document: Document, space: SearchSpace) -> None:
 def _may_vanish(stage: StageTemplate, channels: int) -> bool:
     """Whether all blocks of the stage may do nothing to that many channels."""
     return any(channels in setting.idle(0) for setting in stage.settings)  # then the later ones may as well
-
-
-def describe_choices(space: SearchSpace) -> list[Mapping[str, Any]]:
-    """A row for each part of the space: its name and, by field, the fixed value or the list of options."""
-    rows: list[Mapping[str, Any]] = [{"part": "network", "resolution": _described(space.resolution)}]
-    rows.append({"part": "stem", **_described_fields(space.stem)})
-    for index, stage in enumerate(space.stages):
-        row = {"part": f"stages[{index}]", "num_layers": _described(stage.num_layers)}
-        rows.append({**row, **_described_fields(stage)})
-    rows.append({"part": "head", **_described_fields(space.head)})
-    return rows
-
-
-def _described_fields(template: Template) -> dict[str, Any]:
-    """Field -> what may be picked; then `op NAME` -> what the operation is, for each."""
-    meanings = {f"op {name}": _meaning(operation) for name, operation in template.operations.items()}
-    return {**{name: _described(choice) for name, choice in template.fields.items()}, **meanings}
-
-
-def _meaning(operation: Mapping[str, Option]) -> str:
-    """`mbconv, kernel_size 3, expand_ratio 6`."""
-    return ", ".join(
-        [str(operation["type"]), *(f"{name} {value}" for name, value in operation.items() if name != "type")]
-    )
-
-
-def _described(choice: Choice) -> Any:
-    if not choice.is_open:
-        return choice.options[0]
-    return {"choice": list(choice.options), "per": "block"} if choice.per_block else {"choice": list(choice.options)}

@@ -28,6 +28,12 @@ class Choice:
         """Whether there is anything to choose."""
         return len(self.options) > 1
 
+    def describe(self) -> Any:
+        """The fixed value, or the options, as a file has them."""
+        if not self.is_open:
+            return self.options[0]
+        return {"choice": list(self.options), "per": "block"} if self.per_block else {"choice": list(self.options)}
+
 
 @dataclass(frozen=True, eq=False)
 class Template:
@@ -38,6 +44,11 @@ class Template:
     """Field name -> choice, `type` or `op` among them. Fields left out have their default."""
     operations: Mapping[str, Mapping[str, Option]]
     """What the options of `op` stand for: the `type`, and the fields that go with it."""
+
+    def describe(self) -> dict[str, Any]:
+        """Field -> what may be picked; then `op NAME` -> what the operation is, for each."""
+        meanings = {f"op {name}": _meaning(operation) for name, operation in self.operations.items()}
+        return {**{name: choice.describe() for name, choice in self.fields.items()}, **meanings}
 
     def applies(self, field: str, type_name: Any) -> bool:
         """Whether components of this type have the field."""
@@ -69,6 +80,13 @@ class Template:
         for picked in self.picks():
             made.setdefault(self.make(picked), picked)
         return made
+
+
+def _meaning(operation: Mapping[str, Option]) -> str:
+    """`mbconv, kernel_size 3, expand_ratio 6`."""
+    return ", ".join(
+        [str(operation["type"]), *(f"{name} {value}" for name, value in operation.items() if name != "type")]
+    )
 
 
 @dataclass(frozen=True, eq=False)

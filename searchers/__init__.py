@@ -12,6 +12,7 @@ from searchers import external
 from searchers.base import NothingNew, SpaceSampler, distributions
 from searchers.evolution import RegularizedEvolution
 from searchers.features import sample_networks
+from searchers.grid import Grid
 from searchers.history import Observation, Scores
 from searchers.local import LocalSearch
 from searchers.netadapt import NetAdapt
@@ -29,6 +30,7 @@ SEARCHERS: dict[str, Callable[[Problem, int], BaseSampler]] = {
     "gp": external.gp,
     "nsga2": external.nsga2,
     "random": external.random,
+    "grid": Grid,
 }
 """Name -> maker of a sampler for a problem and a seed. A new searcher is a line here and in the conformance suite."""
 
@@ -51,6 +53,7 @@ def make_sampler(name: str, problem: Problem, seed: int) -> BaseSampler:
 __all__ = [
     "DEFAULT",
     "SEARCHERS",
+    "Grid",
     "LocalSearch",
     "NetAdapt",
     "NothingNew",

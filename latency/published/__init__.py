@@ -20,7 +20,6 @@ from latency.table import PUBLISHED, LatencyTable
 from search_space import InputError, SearchSpace
 from search_space.documents import Document, read_document
 from search_space.errors import did_you_mean, one_line
-from search_space.graph import SpaceGraph
 from search_space.layers import ACTIVATION
 from search_space.parts import PartShape
 from search_space.rules import NAME
@@ -47,7 +46,7 @@ class ImportResult:
 
     def coverage(self, space: SearchSpace) -> Coverage:
         """What the table has of `space`, at the space's own resolutions and number of classes."""
-        shapes = SpaceGraph(space).shapes()
+        shapes = space.graph().shapes()
         known = self.table.part_ms
         missing = tuple(shape for shape in shapes if shape.at_inference() not in known)
         return Coverage(len(shapes) - len(missing), len(shapes), missing)

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from nas.cli import audit, bench, describe, export, latency, search
+from nas.cli import audit, bench, describe, export, latency, scale, search
 
 app = typer.Typer(
     invoke_without_command=True,
@@ -26,6 +26,7 @@ describe.add_to(app)
 search.add_to(app)
 latency.add_to(app)
 export.add_to(app)
+scale.add_to(app)
 audit.add_to(app)
 bench.add_to(app)
 

@@ -53,11 +53,10 @@ def spaces(
 
 def _describe_space(space: SearchSpace, predictor: Predictor | None, json: bool) -> None:
     from nas.known import Known
-    from search_space.space_file import describe_choices
 
     known = Known(predictor)
     ranges = {metric: known.reach(space, metric) for metric in known.names}
-    rows = describe_choices(space)
+    rows = space.describe()
     if json:
         print_json(
             {

@@ -36,7 +36,9 @@ def search(
     data_root: Annotated[str, typer.Option(help="Where torchvision's data sets lie or are downloaded to.")] = "data",
     searcher: Annotated[
         str,
-        typer.Option(help="predictor, evolution, local, reinforce, netadapt, tpe, gp, nsga2, random or module:Class."),
+        typer.Option(
+            help="predictor, evolution, local, reinforce, netadapt, tpe, gp, nsga2, random, grid or module:Class."
+        ),
     ] = "predictor",
     seed: Annotated[int, typer.Option(help="Same seed, same search.")] = 0,
     out: Annotated[Path | None, typer.Option(help="The run folder. [default: runs/SPACE-DATE-TIME]")] = None,
@@ -124,7 +126,7 @@ def search(
     from nas.settings import parse_duration
 
     limit = parse_duration(time_limit) if time_limit else math.inf
-    with _stoppable(), show_warnings(), show_progress(f"search {Path(space).stem}") as progress:
+    with stoppable(), show_warnings(), show_progress(f"search {Path(space).stem}") as progress:
         result = api.search(
             space,
             budget,
@@ -177,7 +179,7 @@ def resume(
     from nas.settings import parse_duration
 
     limit = parse_duration(time_limit) if time_limit else math.inf
-    with _stoppable(), show_warnings(), show_progress(f"resume {run.name}") as progress:
+    with stoppable(), show_warnings(), show_progress(f"resume {run.name}") as progress:
         result = api.resume(
             run,
             time_limit_s=limit,
@@ -191,7 +193,7 @@ def resume(
 
 
 @contextmanager
-def _stoppable() -> Iterator[None]:
+def stoppable() -> Iterator[None]:
     """Ctrl-C and SIGTERM: say how to go on, exit 1."""
     try:
         yield

@@ -15,9 +15,14 @@ class Block(FeatureMapPart):
     A block type is a frozen dataclass in a file of this folder, decorated with `@register("its_name")`. It declares its
     fields with their rules and builds its module; cost, latency, files, search and export work from these two alone.
     Fields that have no effect beside others are named by `unused_fields`.
+
+    Scaling goes by the rules of fields, too: `Width` for channels of any sort, `Depth` for layers inside the block,
+    `DropRate`; and by `repeats` and `width_multiple`.
     """
 
     kind: ClassVar[str] = "block"
+    repeats: ClassVar[bool] = True
+    """Whether a deeper stage has more of it. Not those that only lead from one shape to the next."""
 
     def does_nothing(self, in_channels: int) -> bool:
         """Whether its output is its input, always. Then it is no part of the network: architectures leave it out.

@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
-from evaluators import ImageData, ProxyTraining, find_recipe, load_images, make_image_data, named_recipe
+from evaluators import ImageData, ProxyTraining, Report, find_recipe, load_images, make_image_data, named_recipe
 from evaluators.adapt import proxy_form
+from evaluators.on_images import Batches
 from search_space import InputError, load_architecture
 
 CPU = torch.device("cpu")
@@ -106,3 +110,33 @@ def test_what_a_recipe_says_is_done(digits: ImageData, tmp_path: Path, text: str
         scores.append(dict(list(evaluator.evaluate(network, seed=0))[-1].metrics))
     assert scores[0]["loss"] != scores[1]["loss"]
     assert scores[1]["accuracy"] > 0.2
+
+
+class Shown(ProxyTraining):
+    """Remembers the size of the images and the strides of the network."""
+
+    def score(self, model: nn.Module, train: Batches, generator: torch.Generator) -> Iterator[Report]:
+        strides = [m.stride[0] for m in model.modules() if isinstance(m, nn.Conv2d)]
+        yield Report(1, 1, {"pixels": train.images.shape[2], "strided": sum(stride > 1 for stride in strides)})
+
+
+def test_with_a_reference_resolution_images_are_in_proportion_and_strides_as_they_were(digits: ImageData) -> None:
+    network = load_architecture("mobilenetv3-small")
+
+    def shown(reference_px: int, resolution: int) -> dict[str, float]:
+        recipe = dataclasses.replace(named_recipe("quick", digits), reference_px=reference_px)
+        evaluator = Shown(digits, recipe, device="cpu")
+        return dict(next(evaluator.evaluate(network.replace(resolution=resolution), seed=0)).metrics)
+
+    assert shown(0, 224) == shown(0, 288) == shown(224, 224)
+    assert shown(224, 224)["pixels"] == 16
+    larger = shown(224, 288)
+    assert larger["pixels"] == 21
+    assert larger["strided"] == shown(224, 224)["strided"] < 5
+
+
+def test_it_can_be_trained_at_a_resolution_in_proportion(digits: ImageData) -> None:
+    recipe = dataclasses.replace(named_recipe("quick", digits), reference_px=224, max_train_images=64, epochs=1)
+    network = load_architecture("mobilenetv3-small").replace(resolution=272)
+    *_, last = ProxyTraining(digits, recipe, device="cpu").evaluate(network, seed=0)
+    assert 0 <= last.metrics["accuracy"] <= 1

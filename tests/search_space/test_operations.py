@@ -12,7 +12,7 @@ from search_space.blocks.conv import Conv
 from search_space.blocks.identity import Identity
 from search_space.blocks.mbconv import MBConv
 from search_space.documents import Document
-from search_space.space_file import describe_choices, parse_space
+from search_space.space_file import parse_space
 
 SPACE = """schema_version: 1
 name: ops
@@ -87,7 +87,7 @@ def test_params_and_plain_data_round_trip(tmp_path: Path) -> None:
 
 
 def test_operations_are_described() -> None:
-    network, stem, stage, last, head = describe_choices(space(SPACE))
+    network, stem, stage, last, head = space(SPACE).describe()
     assert stem == {
         "part": "stem",
         "op": {"choice": ["wide", "narrow"]},
