@@ -43,7 +43,7 @@ _COUNTED: dict[str, Callable[[list[Any], list[Any]], Any]] = {
     "aten::einsum": einsum_flop_jit,
 }
 # Modules of these packages say all about themselves in `repr`, so that it can stand for them.
-_DESCRIBED_BY_REPR = ("torch.nn.", "search_space.layers")
+_DESCRIBED_BY_REPR = ("torch.nn.", "search_space.layers", "search_space.downsampling")
 _shared: dict[tuple[type, str], Layer] = {}
 
 
