@@ -78,7 +78,7 @@ def torchvision_network(name: str) -> OpaqueNetwork:
         family = models.get_model_builder(name).__module__.rpartition(".")[2]
         extra = _TORCHVISION_SIZES.get(family, lambda size: {})(size)
         if name in _TORCHVISION_AUXILIARY:
-            extra["aux_logits"] = False
+            extra |= {"aux_logits": False, "init_weights": False}
         return models.get_model(name, weights=None, num_classes=num_classes, **extra)
 
     return OpaqueNetwork(f"torchvision:{name}", resolution, make)

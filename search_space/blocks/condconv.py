@@ -35,23 +35,7 @@ class CondConv(InvertedResidual):
             raise InputError(f"{self.type} has strided downsampling only", self.downsampling, field="downsampling")
 
     def layers(self, in_channels: int, context: BuildContext) -> list[nn.Module]:
-        wide, experts = self.wide(in_channels), self.num_experts
-        groups = group_count(self.group_size, wide)
-        return [
-            _Mixed(
-                nn.ModuleList(
-                    [
-                        ExpertConv2d(in_channels, wide, 1, experts),
-                        ExpertConv2d(wide, wide, self.kernel_size, experts, self.stride, groups, self.padding),
-                        ExpertConv2d(wide, self.out_channels, 1, experts),
-                    ]
-                ),
-                nn.ModuleList(context.norm(channels) for channels in (wide, wide, self.out_channels)),
-                self.activation,
-                nn.Sequential(*self.squeeze_excite(in_channels, wide)),
-                Linear(in_channels, experts),
-            )
-        ]
+        return [_Branch(self, in_channels, context)]
 
 
 class ExpertConv2d(nn.Module):
@@ -85,18 +69,26 @@ class ExpertConv2d(nn.Module):
         return x.reshape(count, self.shape[0], *x.shape[2:])
 
 
-class _Mixed(nn.Module):
-    """The branch: the parts that need the routing, in their order."""
+class _Branch(nn.Module):
+    """What stands beside the shortcut, in one module, because all convolutions need the routing."""
 
-    def __init__(
-        self, convs: nn.ModuleList, norms: nn.ModuleList, act: str, attention: nn.Sequential, route: nn.Module
-    ) -> None:
+    def __init__(self, block: CondConv, in_channels: int, context: BuildContext) -> None:
         super().__init__()
-        self.convs, self.norms, self.act, self.attention, self.route = convs, norms, activation(act), attention, route
+        wide, experts = block.wide(in_channels), block.num_experts
+        groups = group_count(block.group_size, wide)
+        self.expand = ExpertConv2d(in_channels, wide, 1, experts)
+        self.expand_norm = context.norm(wide)
+        self.spatial = ExpertConv2d(wide, wide, block.kernel_size, experts, block.stride, groups, block.padding)
+        self.spatial_norm = context.norm(wide)
+        self.attention = nn.Sequential(*block.squeeze_excite(in_channels, wide))
+        self.project = ExpertConv2d(wide, block.out_channels, 1, experts)
+        self.project_norm = context.norm(block.out_channels)
+        self.route = Linear(in_channels, experts)
+        self.act = activation(block.activation)
 
     def forward(self, x: Tensor) -> Tensor:
         routing = self.route(x.mean((2, 3))).sigmoid()
-        for index in (0, 1):
-            x = self.act(self.norms[index](self.convs[index](x, routing)))
-        projected: Tensor = self.norms[2](self.convs[2](self.attention(x), routing))
+        x = self.act(self.expand_norm(self.expand(x, routing)))
+        x = self.attention(self.act(self.spatial_norm(self.spatial(x, routing))))
+        projected: Tensor = self.project_norm(self.project(x, routing))
         return projected

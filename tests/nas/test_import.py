@@ -14,7 +14,7 @@ from search_space import Architecture, build_model, count_cost
 from search_space.cost import count_module
 from search_space.documents import parse_document
 from search_space.architecture_file import dump_architecture, parse_architecture
-from tests.timm_copy import copy_in_order, randomise
+from timm_copy import copy_in_order, randomise
 
 # One for each thing that a block, a stem or a head can have.
 SAMPLE = {
