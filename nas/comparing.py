@@ -110,7 +110,11 @@ def better(compared: Sequence[Compared]) -> dict[int, list[int]]:
     """
     measured = [one.measured_ms for one in compared]
     latencies = measured if None not in measured else [one.latency_ms for one in compared]
-    known = [(i, one.scores["loss"], ms) for i, one, ms in zip(range(len(compared)), compared, latencies, strict=True) if one.scores and ms]
+    known = [
+        (i, one.scores["loss"], ms)
+        for i, one, ms in zip(range(len(compared)), compared, latencies, strict=True)
+        if one.scores and ms
+    ]
     return {
         i: found
         for i, loss, ms in known

@@ -1,9 +1,9 @@
 """How a block with a stride makes the feature map smaller.
 
-    strided          its k×k convolution has the stride
-    blur             that convolution has none, and a 3×3 binomial filter with the stride follows (Zhang 2019)
-    space_to_depth   a convolution of stride × stride pixels comes first, to stride² times the channels, and the k×k
-                     convolution sees as many pixels of the input as before (Li et al. 2021, EfficientNet-X)
+strided          its k×k convolution has the stride
+blur             that convolution has none, and a 3×3 binomial filter with the stride follows (Zhang 2019)
+space_to_depth   a convolution of stride × stride pixels comes first, to stride² times the channels, and the k×k
+                 convolution sees as many pixels of the input as before (Li et al. 2021, EfficientNet-X)
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ class BlurPool2d(nn.Module):
         self.register_buffer("kernel", torch.outer(line, line).expand(channels, 1, 3, 3).clone(), persistent=False)
 
     def extra_repr(self) -> str:
+        """Everything: modules that print alike are counted once."""
         return f"{self.channels}, stride={self.stride}"
 
     def forward(self, x: Tensor) -> Tensor:
@@ -41,6 +42,4 @@ class BlurPool2d(nn.Module):
 
 def space_to_depth(in_channels: int, stride: int, context: BuildContext, act: str) -> nn.Module:
     """[N, in, H, W] → [N, in · stride², ceil(H/stride), ceil(W/stride)]."""
-    return conv_norm_act(
-        in_channels, in_channels * stride**2, stride, context, stride=stride, act=act, padding="same"
-    )
+    return conv_norm_act(in_channels, in_channels * stride**2, stride, context, stride=stride, act=act, padding="same")

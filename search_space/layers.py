@@ -95,7 +95,13 @@ class MixedDepthwise(nn.Module):
 
 
 def convolution(
-    in_channels: int, out_channels: int, kernel_size: int, *, stride: int = 1, groups: int = 1, padding: str = "symmetric"
+    in_channels: int,
+    out_channels: int,
+    kernel_size: int,
+    *,
+    stride: int = 1,
+    groups: int = 1,
+    padding: str = "symmetric",
 ) -> nn.Module:
     """Conv2d without bias; raises `InputError` if the channels cannot be divided into so many groups."""
     for channels in (in_channels, out_channels):

@@ -36,28 +36,27 @@ with warnings.catch_warnings():
     )
 
 
-
-def _attention(inputs: list[Any], outputs: list[Any]) -> int:
-    """Queries [..., L, E] × keys [..., S, E], then their weights × values [..., S, V]: the two products of attention."""
-    query, key, value = (get_shape(one) for one in inputs[:3])
-    return math.prod(query[:-1]) * key[-2] * (query[-1] + value[-1])
+def _attention_macs(inputs: list[Any], outputs: list[Any]) -> int:
+    """Of query · keyᵀ and scores · value; [..., L, E], [..., S, E], [..., S, V] → [..., L, V]."""
+    query, key, value = (get_shape(given) for given in inputs[:3])
+    return math.prod(query) * key[-2] + math.prod(query[:-1]) * key[-2] * value[-1]
 
 
 _COUNTED: dict[str, Callable[[list[Any], list[Any]], Any]] = {
     "aten::_convolution": conv_flop_jit,
     "aten::linear": linear_flop_jit,
     "aten::addmm": addmm_flop_jit,
+    "aten::baddbmm": lambda inputs, outputs: bmm_flop_jit(inputs[1:], outputs),
     "aten::matmul": matmul_flop_jit,
     "aten::mm": matmul_flop_jit,
     "aten::bmm": bmm_flop_jit,
-    "aten::baddbmm": lambda inputs, outputs: bmm_flop_jit(inputs[1:], outputs),
     "aten::einsum": einsum_flop_jit,
-    "aten::scaled_dot_product_attention": _attention,
+    "aten::scaled_dot_product_attention": _attention_macs,
 }
 # Multiply–adds that are not counted: these of PyTorch's own, and whatever operations other packages bring.
 _UNSEEN = re.compile(r"prim::PythonOp|(?!aten::|prim::).*|aten::(lstm|gru|rnn|fft_|bilinear|cdist|_native_multi)")
 # Modules of these packages say all about themselves in `repr`, so that it can stand for them.
-_DESCRIBED_BY_REPR = ("torch.nn.", "search_space.layers", "search_space.downsampling")
+_DESCRIBED_BY_REPR = ("torch.nn.", "search_space.")
 _shared: dict[tuple[type, str], Layer] = {}
 
 

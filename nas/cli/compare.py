@@ -105,12 +105,10 @@ def _conditions(measure: bool, predictor: Predictor | None, asked: dict[str, Any
 
 
 def _evaluator(data: str, data_root: str, proxy: str, device: str) -> Any:
-    from pathlib import Path
-
     from evaluators import ProxyTraining, find_recipe, load_images
     from evaluators.device import choose_device
 
-    images = load_images(data, Path(data_root))
+    images = load_images(data, root=data_root)
     recipe = find_recipe(proxy, images, choose_device(device))
     return ProxyTraining(images, recipe, device=device)
 

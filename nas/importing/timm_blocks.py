@@ -1,7 +1,7 @@
 """From a built timm block to ours, by what is in it.
 
-timm's block strings leave much to the model's own keyword arguments, and its pruned networks have no strings at all; the
-modules say everything. Whatever is in them that our block types have no field for is refused by its name.
+timm's block strings leave much to the model's own keyword arguments, and its pruned networks have no strings at all;
+the modules say everything. Whatever is in them that our block types have no field for is refused by its name.
 """
 
 from __future__ import annotations
@@ -115,7 +115,11 @@ def _spatial(conv: Any, anti_aliasing: nn.Module) -> dict[str, Any]:
 def _expansion(channels: int, expanded: int, *, left_out_at_one: bool) -> dict[str, Any]:
     """`expand_ratio` where a plain number gives the width, else `expanded_channels`."""
     for ratio in _plain_numbers(expanded / channels, usual=(round(expanded / channels),)):
-        if round_channels(channels * ratio) == expanded and 0.25 <= ratio <= 64 and not (left_out_at_one and ratio == 1):
+        if (
+            round_channels(channels * ratio) == expanded
+            and 0.25 <= ratio <= 64
+            and not (left_out_at_one and ratio == 1)
+        ):
             return {"expand_ratio": ratio}
     return {"expanded_channels": expanded}
 

@@ -55,7 +55,16 @@ class ExpertConv2d(nn.Module):
         self.shape = (out_channels, in_channels // groups, kernel_size, kernel_size)
         self.stride, self.groups, self.padding = stride, groups, padding
         self.weight = nn.Parameter(torch.empty(experts, math.prod(self.shape)))
-        nn.init.normal_(self.weight, 0.0, math.sqrt(2.0 / (kernel_size**2 * out_channels // groups)))
+        self.initialise()
+
+    def initialise(self) -> None:
+        """Each expert as a convolution: normal, variance 2 / fan-out counted per group (He et al. 2015)."""
+        out_channels, _, kernel_size, _ = self.shape
+        nn.init.normal_(self.weight, 0.0, math.sqrt(2.0 / (kernel_size**2 * out_channels // self.groups)))
+
+    def extra_repr(self) -> str:
+        """Everything: modules that print alike are counted once."""
+        return f"{len(self.weight)} × {self.shape}, stride={self.stride}, groups={self.groups}, padding={self.padding}"
 
     def forward(self, x: Tensor, routing: Tensor) -> Tensor:
         count, kernel_size = len(x), self.shape[2]

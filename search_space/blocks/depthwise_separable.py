@@ -25,7 +25,7 @@ from search_space.rules import CHANNELS_OR_NONE, KERNEL_SIZE, RATIO
 @dataclass(frozen=True, kw_only=True)
 class DepthwiseSeparable(Block):
     """Howard et al. 2017, figure 3 (right); no shortcut. MnasNet's SepConv, whose 1×1 is linear, is `mbconv`
-    with `expand_ratio` 1. LCNet (Cui et al. 2021) has squeeze-excite between the two; its fields are those of `mbconv`."""
+    with `expand_ratio` 1. LCNet (Cui et al. 2021) has squeeze-excite between the two, with the fields of `mbconv`."""
 
     kernel_size: Annotated[int, KERNEL_SIZE] = 3
     activation: Annotated[str, ACTIVATION] = "relu"
