@@ -114,7 +114,7 @@ def convolution(
 
 
 def group_count(group_size: int, channels: int) -> int:
-    """The groups of a convolution with `group_size` channels in each (0: all in one); raises `InputError`."""
+    """The groups of a convolution that reads `group_size` channels in each (0: all in one); raises `InputError`."""
     if group_size and channels % group_size:
         rule = f"group_size must divide the channels of the convolution, {channels}"
         raise InputError(rule, group_size, field="group_size", remedy="choose a divisor, 0 or 1")

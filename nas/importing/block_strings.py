@@ -16,9 +16,22 @@ from torch import nn
 
 from nas.importing.timm_models import architecture_of, need_timm
 from search_space import Architecture, InputError
+from search_space.architecture import MAX_BLOCKS
 from search_space.documents import Document, read_document, read_text
 from search_space.errors import one_line
-from search_space.rules import CHANNELS, CHANNELS_OR_NONE, KERNEL_SIZE, NAME, RATE, Flag, Integer, Number, OneOf, Rule
+from search_space.rules import (
+    CHANNELS,
+    CHANNELS_OR_NONE,
+    EXPAND_RATIO,
+    KERNEL_SIZE,
+    NAME,
+    RATE,
+    Flag,
+    Integer,
+    Number,
+    OneOf,
+    Rule,
+)
 
 ARCH_DEF = "arch_def"
 _MULTIPLIER = Number(0.05, 20)
@@ -75,7 +88,7 @@ def import_block_strings(path: str) -> Architecture:
                 rule_text = f"{name} is an option of model {_OF_ONE_MODEL[name]}"
                 raise InputError(rule_text, options["model"], remedy=f"leave out {name}, or change model")
     timm = need_timm(path)
-    definition = _checked_strings(document)
+    definition = _checked_strings(document, options["depth_multiplier"])
     model = _build(document, definition, options)
     name = options["name"] or Path(path).stem
     provenance = {"imported_from": f"block strings of {Path(path).name}", "timm": timm.__version__}
@@ -103,40 +116,40 @@ def _read_text_file(path: str) -> Document:
     return Document({ARCH_DEF: stages}, path, lines)
 
 
-def _checked_strings(document: Document) -> list[list[str]]:
+def _checked_strings(document: Document, depth_multiplier: float) -> list[list[str]]:
     """The strings, each of which timm can decode."""
-    from timm.models._efficientnet_builder import decode_arch_def
-
     definition: list[list[str]] = []
+    blocks = 0
     for index in range(len(document.sequence((ARCH_DEF,)))):
         stage = document.sequence((ARCH_DEF, index))
         for place, text in enumerate(stage):
             path = (ARCH_DEF, index, place)
             with document.at(path if path in document.lines else path[:2]):
-                remedy = "write it as `ir_r2_k3_s2_e6_c24_se0.25`"
-                if not isinstance(text, str):
-                    raise InputError("a block string must be text", text, remedy=remedy)
-                try:
-                    blocks = decode_arch_def([[text]])[0]
-                except (AssertionError, KeyError, ValueError, IndexError, ZeroDivisionError) as error:
-                    reason = f"{type(error).__name__} {one_line(str(error))}".strip()
-                    rule = f"timm cannot decode the block string ({reason})"
-                    raise InputError(rule, text, remedy=remedy) from None
-                _check_sizes(blocks, text)
+                blocks += _repeats(text)
         definition.append(list(stage))
+    with document.at((ARCH_DEF,)):
+        if blocks * depth_multiplier > MAX_BLOCKS:
+            raise InputError(f"a network may have at most {MAX_BLOCKS:,} blocks", blocks, remedy="change r")
     return definition
 
 
-def _check_sizes(blocks: list[dict[str, Any]], text: str) -> None:
-    """Refuse what would only exhaust the memory."""
-    if not 1 <= len(blocks) <= 1_000:
-        raise InputError("a block string must stand for 1 to 1,000 blocks", text, remedy="change r")
-    CHANNELS.check("c", blocks[0]["out_chs"])
-    if blocks[0]["stride"] not in (1, 2):
-        raise InputError("the stride of a block string must be 1 or 2", text, remedy="change s")
-    ratio = blocks[0].get("exp_ratio", 1.0)
-    if not 0 < ratio <= 64:
-        raise InputError("the expansion of a block string must be above 0 and at most 64", text, remedy="change e")
+def _repeats(text: Any) -> int:
+    """How many blocks a string stands for. Raises `InputError` if it is none, or would only exhaust the memory."""
+    from timm.models._efficientnet_builder import _decode_block_str
+
+    remedy = "write it as `ir_r2_k3_s2_e6_c24_se0.25`"
+    if not isinstance(text, str):
+        raise InputError("a block string must be text", text, remedy=remedy)
+    try:
+        block, repeats = _decode_block_str(text)
+    except (AssertionError, KeyError, ValueError, IndexError) as error:
+        reason = f"{type(error).__name__} {one_line(str(error))}".strip()
+        raise InputError(f"timm cannot decode the block string ({reason})", text, remedy=remedy) from None
+    Integer(1, MAX_BLOCKS).check("r of a block string", repeats)
+    Integer(1, 2).check("s of a block string", block["stride"])
+    CHANNELS.check("c of a block string", block["out_chs"])
+    EXPAND_RATIO.check("e of a block string", block.get("exp_ratio", 1.0))
+    return int(repeats)
 
 
 def _build(document: Document, definition: list[list[str]], options: dict[str, Any]) -> nn.Module:

@@ -103,7 +103,7 @@ def _spatial(conv: Any, anti_aliasing: nn.Module) -> dict[str, Any]:
             raise NotExpressible("a mixed convolution that is not depthwise")
         return {**parts[0], "mixed_kernels": len(sizes)}
     fields = read_conv(conv)
-    fields["group_size"] = 0 if conv.groups == 1 else conv.out_channels // conv.groups
+    fields["group_size"] = 0 if conv.groups == 1 else conv.in_channels // conv.groups
     if type(anti_aliasing).__name__ != "Identity":
         blur: Any = anti_aliasing
         if type(blur).__name__ != "BlurPool2d" or blur.filt_size != 3 or blur.pad_mode != "constant":

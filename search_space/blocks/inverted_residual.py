@@ -32,7 +32,7 @@ class InvertedResidual(Block):
 
     Expanded channels are rounded to 8. `se_ratio` 0 means no squeeze-excite; see `squeeze_excite` for what the ratio
     multiplies in each `se_variant`. `expanded_channels` and `se_channels` above 0 are the widths themselves, instead of
-    those that follow from the ratios. The k×k convolution has `group_size` channels in each group (0: all in one).
+    those that follow from the ratios. The k×k convolution reads `group_size` channels in each group (0: all in one).
     """
 
     kernel_size: Annotated[int, KERNEL_SIZE] = 3
@@ -80,7 +80,7 @@ class InvertedResidual(Block):
             stride, kernel_size, padding = 1, -(-self.kernel_size // self.stride), "same"
         elif self.downsampling == BLUR:
             stride = 1
-        groups = group_count(self.group_size, out_channels)
+        groups = group_count(self.group_size, in_channels)
         conv = conv_norm_act(
             in_channels,
             out_channels,
