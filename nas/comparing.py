@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,10 +14,16 @@ from nas.importing import Network, OpaqueNetwork
 from search_space import Architecture, count_cost
 from search_space.cost import Cost
 
+ShowSteps = Callable[[str], contextlib.AbstractContextManager[OnProgress]]
 SAME_LATENCY = 1.05
 """Latencies count as equal up to this ratio: so much do two measurements of one network differ."""
 _PASSES = 4
 _ROUNDS = 5
+
+
+@contextlib.contextmanager
+def _silent(title: str) -> Iterator[OnProgress]:
+    yield lambda done, total: None
 
 
 @dataclass(frozen=True)
@@ -63,30 +70,32 @@ def compare(
     conditions: Conditions | None = None,
     evaluator: ProxyTraining | None = None,
     seed: int = 0,
-    on_measure: OnProgress = lambda done, total: None,
-    on_train: OnProgress = lambda done, total: None,
+    show_steps: ShowSteps = _silent,
 ) -> list[Compared]:
     """Count all; predict with `predictor`, measure under `conditions`, interleaved, and train by `evaluator` if given.
 
-    What cannot be done for one network is in its notes. Raises `InputError` for a network that cannot be counted, and
-    `WorkFailed` if measuring fails.
+    `show_steps` opens a display of progress with a title. What cannot be done for one network is in its notes. Raises
+    `InputError` for a network that cannot be counted, and `WorkFailed` if measuring fails.
     """
     costs = [cost_of(network) for network in networks]
-    times = time_networks(networks, conditions, on_measure) if conditions is not None else [None] * len(networks)
-    compared = []
-    for index, (network, cost, measured) in enumerate(zip(networks, costs, times, strict=True)):
-        latency_ms, notes = _predict(network, predictor)
-        scores: Mapping[str, float] = {}
-        if evaluator is not None:
-            on_train(index, len(networks))
-            try:
-                scores = _train(network, evaluator, seed)
-            except EvaluationFailed as error:
-                notes.append(f"not trained: {error}")
-        compared.append(Compared(network, cost, latency_ms, measured, scores, tuple(notes)))
+    predicted = [_predict(network, predictor) for network in networks]
+    times: list[Times | None] = [None] * len(networks)
+    if conditions is not None:
+        with show_steps("timing") as on_progress:
+            times = [*time_networks(networks, conditions, on_progress)]
+    trained: list[tuple[dict[str, float], list[str]]] = [({}, []) for _ in networks]
     if evaluator is not None:
-        on_train(len(networks), len(networks))
-    return compared
+        with show_steps("training") as on_progress:
+            for index, network in enumerate(networks):
+                on_progress(index, len(networks))
+                trained[index] = _train(network, evaluator, seed)
+            on_progress(len(networks), len(networks))
+    return [
+        Compared(network, cost, latency_ms, measured, scores, (*missing, *failed))
+        for network, cost, (latency_ms, missing), measured, (scores, failed) in zip(
+            networks, costs, predicted, times, trained, strict=True
+        )
+    ]
 
 
 def cost_of(network: Network) -> Cost:
@@ -133,11 +142,13 @@ def _predict(network: Network, predictor: Predictor | None) -> tuple[float | Non
         return None, [f"no predicted latency: {error.rule}"]
 
 
-def _train(network: Network, evaluator: ProxyTraining, seed: int) -> dict[str, float]:
+def _train(network: Network, evaluator: ProxyTraining, seed: int) -> tuple[dict[str, float], list[str]]:
     if isinstance(network, OpaqueNetwork):
         reports = evaluator.evaluate_module(network.make, network.name, seed=seed)
     else:
         reports = evaluator.evaluate(network, seed=seed)
-    for report in reports:
-        last = report
-    return {name: last.metrics[name] for name in evaluator.directions}
+    try:
+        *_, last = reports
+    except EvaluationFailed as error:
+        return {}, [f"not trained: {error}"]
+    return {name: last.metrics[name] for name in evaluator.directions}, []

@@ -69,15 +69,14 @@ def compare(
     conditions = _conditions(measure, predictor, {name: value for name, value in asked.items() if value is not None})
     networks = [resolve_network(one) for one in arch]
     evaluator = _evaluator(data, data_root, proxy, train_device) if train else None
-    with show_warnings(), show_steps("timing") as on_measure, show_steps("training") as on_train:
+    with show_warnings():
         compared = run_compare(
             networks,
             predictor=predictor,
             conditions=conditions,
             evaluator=evaluator,
             seed=seed,
-            on_measure=on_measure,
-            on_train=on_train,
+            show_steps=show_steps,
         )
     if json:
         _print_json(compared, predictor, conditions, evaluator)
