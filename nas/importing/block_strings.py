@@ -34,6 +34,7 @@ from search_space.rules import (
 )
 
 ARCH_DEF = "arch_def"
+_BUILDER = "timm.models._efficientnet_builder"
 _MULTIPLIER = Number(0.05, 20)
 _ACTIVATION = OneOf(("relu", "relu6", "hard_swish", "swish", "silu", "gelu", "mish"))
 _GATE = OneOf(("sigmoid", "hard_sigmoid"))
@@ -135,13 +136,11 @@ def _checked_strings(document: Document, depth_multiplier: float) -> list[list[s
 
 def _repeats(text: Any) -> int:
     """How many blocks a string stands for. Raises `InputError` if it is none, or would only exhaust the memory."""
-    from timm.models._efficientnet_builder import _decode_block_str
-
     remedy = "write it as `ir_r2_k3_s2_e6_c24_se0.25`"
     if not isinstance(text, str):
         raise InputError("a block string must be text", text, remedy=remedy)
     try:
-        block, repeats = _decode_block_str(text)
+        block, repeats = need_timm(module=_BUILDER)._decode_block_str(text)
     except (AssertionError, KeyError, ValueError, IndexError) as error:
         reason = f"{type(error).__name__} {one_line(str(error))}".strip()
         raise InputError(f"timm cannot decode the block string ({reason})", text, remedy=remedy) from None
@@ -153,17 +152,12 @@ def _repeats(text: Any) -> int:
 
 
 def _build(document: Document, definition: list[list[str]], options: dict[str, Any]) -> nn.Module:
-    from timm.layers import get_act_layer
-    from timm.models._efficientnet_blocks import SqueezeExcite
-    from timm.models._efficientnet_builder import decode_arch_def, round_channels
-    from timm.models.efficientnet import EfficientNet
-    from timm.models.mobilenetv3 import MobileNetV3
-
+    builder = need_timm(module=_BUILDER)
     attention = partial(
-        SqueezeExcite,
+        builder.SqueezeExcite,
         gate_layer=options["se_gate"],
         force_act_layer=nn.ReLU if options["se_relu"] else None,
-        rd_round_fn=round_channels if options["se_round"] else None,
+        rd_round_fn=builder.round_channels if options["se_round"] else None,
     )
     taken = (
         "num_classes",
@@ -176,11 +170,11 @@ def _build(document: Document, definition: list[list[str]], options: dict[str, A
         "drop_path_rate",
     )
     own = [name for name, model in _OF_ONE_MODEL.items() if model == options["model"]]
-    cls = {"EfficientNet": EfficientNet, "MobileNetV3": MobileNetV3}[options["model"]]
+    cls = getattr(need_timm(module="timm.models"), options["model"])
     try:
         with torch.device("meta"):
             model: nn.Module = cls(
-                block_args=decode_arch_def(
+                block_args=builder.decode_arch_def(
                     definition,
                     options["depth_multiplier"],
                     options["depth_trunc"],
@@ -188,11 +182,11 @@ def _build(document: Document, definition: list[list[str]], options: dict[str, A
                     options["fix_first_last"],
                     options["group_size"] or None,
                 ),
-                act_layer=get_act_layer(options["act_layer"]),
+                act_layer=builder.get_act_layer(options["act_layer"]),
                 norm_layer=partial(nn.BatchNorm2d, eps=options["bn_eps"], momentum=options["bn_momentum"]),
                 se_layer=attention,
                 round_chs_fn=partial(
-                    round_channels, multiplier=options["channel_multiplier"], divisor=options["channel_divisor"]
+                    builder.round_channels, multiplier=options["channel_multiplier"], divisor=options["channel_divisor"]
                 ),
                 **{name: options[name] for name in (*taken, *own)},
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from torch import nn
 from nas.importing.timm_blocks import NotExpressible, activation_name, activation_of, read_block, read_conv
 from search_space import Architecture, Block, InputError, Stage
 from search_space.blocks.conv import Conv
+from search_space.errors import did_you_mean
 from search_space.head import PooledHead
 from search_space.stem import ConvStem
 
@@ -74,21 +76,18 @@ def stated_resolution(model: Any) -> int:
     return int(model.pretrained_cfg["input_size"][-1])
 
 
-def need_timm(where: str = "") -> Any:
-    """The package; raises `InputError` if it is not installed."""
+def need_timm(where: str = "", module: str = "timm") -> Any:
+    """The package, or one of its modules; raises `InputError` if it is not installed."""
     try:
-        import timm
+        return importlib.import_module(module)
     except ImportError:
         raise InputError("timm is not installed", where=where, remedy="pip install 'nas[timm]'") from None
-    return timm
 
 
 def known_name(timm: Any, name: str) -> None:
     """Raise `InputError` for a name that timm does not have, with one that is near."""
     base = name.split(".")[0]
     if not timm.is_model(base):
-        from search_space.errors import did_you_mean
-
         near = did_you_mean(base, timm.list_models())
         remedy = near if near.startswith("did") else "timm.list_models() lists them"
         raise InputError("timm has no network of this name", name, where=f"timm:{name}", remedy=remedy)
