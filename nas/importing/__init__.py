@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from nas.importing.block_strings import ARCH_DEF, import_block_strings, is_text
 from nas.importing.opaque import OpaqueNetwork, timm_network, torchvision_network
-from nas.importing.timm_blocks import NotExpressible
+from nas.importing.timm_blocks import NoArchitecture
 from nas.importing.timm_models import import_timm
 from search_space import Architecture, InputError, load_architecture, references
 from search_space.documents import read_document
@@ -19,7 +19,7 @@ def from_source(source: str, name: str) -> Network:
         return torchvision_network(name)
     try:
         return import_timm(name)
-    except NotExpressible:
+    except NoArchitecture:
         return timm_network(name)
 
 
@@ -43,7 +43,7 @@ def import_architecture(source: str) -> Architecture:
 __all__ = [
     "SOURCES",
     "Network",
-    "NotExpressible",
+    "NoArchitecture",
     "OpaqueNetwork",
     "from_source",
     "import_architecture",

@@ -18,23 +18,15 @@ from search_space.blocks.depthwise_separable import DepthwiseSeparable
 from search_space.blocks.fused_mbconv import FusedMBConv
 from search_space.blocks.mbconv import MBConv
 from search_space.downsampling import BLUR, SPACE_TO_DEPTH
-from search_space.layers import round_channels, squeeze_width
+from search_space.layers import ACTIVATION, activation, round_channels, squeeze_width
 
-_ACTIVATIONS = {
-    "Identity": "identity",
-    "ReLU": "relu",
-    "ReLU6": "relu6",
-    "Hardswish": "hard_swish",
-    "HardSwish": "hard_swish",
-    "SiLU": "silu",
-    "Swish": "silu",
-    "GELU": "gelu",
-}
+_ACTIVATIONS = {type(activation(name)).__name__: name for name in ACTIVATION.options}
+_LINEAR = _ACTIVATIONS[nn.Identity.__name__]
 _HARD = {"Hardsigmoid": True, "HardSigmoid": True, "Sigmoid": False}
 _USUAL_SE_RATIOS = (0.25, 0.5, 0.125, 0.0625)
 
 
-class NotExpressible(InputError):
+class NoArchitecture(InputError):
     """A network that has something which no architecture has; `str()` names it."""
 
     def __init__(self, what: str) -> None:
@@ -43,17 +35,17 @@ class NotExpressible(InputError):
 
 
 def read_block(block: nn.Module, in_channels: int) -> Block:
-    """Our block that computes what timm's does. Raises `NotExpressible`."""
+    """Our block that computes what timm's does. Raises `NoArchitecture`."""
     reader = _READERS.get(type(block).__name__)
     if reader is None:
-        raise NotExpressible(f"timm's block type {type(block).__name__}")
+        raise NoArchitecture(f"timm's block type {type(block).__name__}")
     return reader(block, in_channels)
 
 
 def activation_of(norm: nn.Module) -> str:
-    """The activation of a batch norm with activation; raises `NotExpressible` for other norms."""
+    """The activation of a batch norm with activation; raises `NoArchitecture` for other norms."""
     if type(norm).__name__ != "BatchNormAct2d":
-        raise NotExpressible(f"the norm layer {type(norm).__name__}")
+        raise NoArchitecture(f"the norm layer {type(norm).__name__}")
     return activation_name(norm.get_submodule("act"))
 
 
@@ -61,7 +53,7 @@ def activation_name(act: nn.Module) -> str:
     """Our name of an activation module."""
     name = type(act).__name__
     if name not in _ACTIVATIONS:
-        raise NotExpressible(f"the activation {name}")
+        raise NoArchitecture(f"the activation {name}")
     return _ACTIVATIONS[name]
 
 
@@ -69,13 +61,13 @@ def read_conv(conv: Any, *, bias: bool = False) -> dict[str, Any]:
     """The `kernel_size`, `stride` and `padding` of a convolution."""
     name = type(conv).__name__
     if name not in ("Conv2d", "Conv2dSame"):
-        raise NotExpressible(f"the layer {name} here")
+        raise NoArchitecture(f"the layer {name} here")
     (kernel_size, other), (stride, _) = conv.kernel_size, conv.stride
     symmetric = name == "Conv2d"
     if kernel_size != other or conv.dilation != (1, 1) or (conv.bias is not None) != bias:
-        raise NotExpressible(f"the convolution {conv}")
+        raise NoArchitecture(f"the convolution {conv}")
     if symmetric and conv.padding != ((kernel_size - 1) // 2,) * 2:
-        raise NotExpressible(f"the padding {conv.padding} of a {kernel_size}×{kernel_size} convolution")
+        raise NoArchitecture(f"the padding {conv.padding} of a {kernel_size}×{kernel_size} convolution")
     return {"kernel_size": kernel_size, "stride": stride, "padding": "symmetric" if symmetric else "same"}
 
 
@@ -85,10 +77,10 @@ def _pointwise(conv: Any) -> int:
         parts = list(conv.children())
         sizes = {(part.in_channels, part.out_channels) for part in parts}
         if any(part.kernel_size != (1, 1) for part in parts) or len(sizes) > 1:
-            raise NotExpressible("a mixed convolution of other kernels than 1×1 where channels change")
+            raise NoArchitecture("a mixed convolution of other kernels than 1×1 where channels change")
         return len(parts)
     if read_conv(conv)["kernel_size"] != 1:
-        raise NotExpressible(f"an expansion or projection of {conv.kernel_size[0]}×{conv.kernel_size[1]} pixels")
+        raise NoArchitecture(f"an expansion or projection of {conv.kernel_size[0]}×{conv.kernel_size[1]} pixels")
     return int(conv.groups)
 
 
@@ -98,16 +90,16 @@ def _spatial(conv: Any, anti_aliasing: nn.Module) -> dict[str, Any]:
         parts = [read_conv(part) for part in conv.children()]
         sizes = [part["kernel_size"] for part in parts]
         if sizes != list(range(sizes[0], sizes[0] + 2 * len(sizes), 2)):
-            raise NotExpressible(f"a mixed convolution with kernels of {sizes} pixels: they must go up in steps of 2")
+            raise NoArchitecture(f"a mixed convolution with kernels of {sizes} pixels: they must go up in steps of 2")
         if any(part.groups != part.in_channels for part in conv.children()):
-            raise NotExpressible("a mixed convolution that is not depthwise")
+            raise NoArchitecture("a mixed convolution that is not depthwise")
         return {**parts[0], "mixed_kernels": len(sizes)}
     fields = read_conv(conv)
     fields["group_size"] = 0 if conv.groups == 1 else conv.in_channels // conv.groups
     if type(anti_aliasing).__name__ != "Identity":
         blur: Any = anti_aliasing
         if type(blur).__name__ != "BlurPool2d" or blur.filt_size != 3 or blur.pad_mode != "constant":
-            raise NotExpressible(f"the anti-aliasing {type(blur).__name__}")
+            raise NoArchitecture(f"the anti-aliasing {type(blur).__name__}")
         fields |= {"downsampling": BLUR, "stride": blur.stride, "padding": "symmetric"}
     return fields
 
@@ -130,16 +122,16 @@ def _attention(attention: Any, act: str, *, block_in: int, channels: int) -> dic
     if name == "Identity":
         return {}
     if name != "SqueezeExcite":
-        raise NotExpressible(f"the attention {name}")
+        raise NoArchitecture(f"the attention {name}")
     width = attention.conv_reduce.out_channels
     squeeze_act, gate = activation_name(attention.act1), type(attention.gate).__name__
     if gate not in _HARD:
-        raise NotExpressible(f"squeeze-excite with the gate {gate}")
+        raise NoArchitecture(f"squeeze-excite with the gate {gate}")
     variants = ["efficientnet"] if not _HARD[gate] and squeeze_act == act else []
     if _HARD[gate]:
         variants += [*(["mobilenetv3"] if squeeze_act == "relu" else []), *(["fbnetv3"] if squeeze_act == act else [])]
     if not variants:
-        raise NotExpressible(f"squeeze-excite with activation {squeeze_act} and gate {gate} in a block of {act}")
+        raise NoArchitecture(f"squeeze-excite with activation {squeeze_act} and gate {gate} in a block of {act}")
     for variant in variants:
         base = channels if variant == "mobilenetv3" else block_in
         for ratio in _plain_numbers(width / base, usual=_USUAL_SE_RATIOS):
@@ -164,11 +156,11 @@ def _read_separable(block: Any, in_channels: int) -> Block:
     fields |= _attention(block.se, act, block_in=in_channels, channels=channels)
     out_channels, last = block.conv_pw.out_channels, activation_of(block.bn2)
     groups = _pointwise(block.conv_pw)
-    if last == "identity":
+    if last == _LINEAR:
         fields |= _fitting(_shortcut(block), in_channels, out_channels, fields["stride"])
         return MBConv(out_channels=out_channels, expand_ratio=1, activation=act, project_groups=groups, **fields)
     if fields.pop("group_size", 0) != 1 or groups != 1 or last != act or "downsampling" in fields or block.has_skip:
-        raise NotExpressible("a depthwise-separable convolution with activation that has groups, blur or a shortcut")
+        raise NoArchitecture("a depthwise-separable convolution with activation that has groups, blur or a shortcut")
     return DepthwiseSeparable(out_channels=out_channels, activation=act, **fields)
 
 
@@ -178,7 +170,7 @@ def _behind_space_to_depth(block: Any, in_channels: int, fields: dict[str, Any])
         return in_channels, fields
     first = block.conv_s2d
     if first.kernel_size != (2, 2) or activation_of(block.bn_s2d) != activation_of(block.bn1):
-        raise NotExpressible(f"the space-to-depth convolution {first}")
+        raise NoArchitecture(f"the space-to-depth convolution {first}")
     kernel_size = 2 * fields["kernel_size"] - 1  # the only odd one of which it is the half
     return first.out_channels, {
         **fields,
@@ -218,7 +210,7 @@ def _read_edge(block: Any, in_channels: int) -> Block:
     wide, out_channels = block.conv_pwl.in_channels, block.conv_pwl.out_channels
     _linear(block.bn2)
     if _pointwise(block.conv_pwl) != 1:
-        raise NotExpressible("a fused block whose projection has groups")
+        raise NoArchitecture("a fused block whose projection has groups")
     return FusedMBConv(
         out_channels=out_channels,
         activation=act,
@@ -247,7 +239,7 @@ def _read_condconv(block: Any, in_channels: int) -> Block:
     _linear(block.bn3)
     conv = block.conv_dw
     if conv.groups != wide or conv.bias is not None or block.conv_pw.kernel_size != (1, 1):
-        raise NotExpressible(f"the conditional convolution {conv}")
+        raise NoArchitecture(f"the conditional convolution {conv}")
     stride = conv.stride[0]
     return CondConv(
         out_channels=out_channels,
@@ -265,12 +257,12 @@ def _read_condconv(block: Any, in_channels: int) -> Block:
 def _same_activation(act: str, norm: nn.Module) -> None:
     other = activation_of(norm)
     if other != act:
-        raise NotExpressible(f"a block with the activations {act} and {other}")
+        raise NoArchitecture(f"a block with the activations {act} and {other}")
 
 
 def _linear(norm: nn.Module) -> None:
-    if activation_of(norm) != "identity":
-        raise NotExpressible(f"a projection with the activation {activation_of(norm)}")
+    if activation_of(norm) != _LINEAR:
+        raise NoArchitecture(f"a projection with the activation {activation_of(norm)}")
 
 
 _READERS: dict[str, Callable[[Any, int], Block]] = {

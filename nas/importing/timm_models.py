@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from nas.importing.timm_blocks import NotExpressible, activation_name, activation_of, read_block, read_conv
+from nas.importing.timm_blocks import NoArchitecture, activation_name, activation_of, read_block, read_conv
 from search_space import Architecture, Block, InputError, Stage
 from search_space.blocks.conv import Conv
 from search_space.errors import did_you_mean
@@ -24,11 +24,11 @@ def architecture_of(
 ) -> Architecture:
     """The architecture of a network made by timm's EfficientNet builder, from its modules.
 
-    Raises `NotExpressible` with the name of the first thing that no architecture has.
+    Raises `NoArchitecture` with the name of the first thing that no architecture has.
     """
     network: Any = model
     if type(model).__name__ not in _BUILDERS:
-        raise NotExpressible(f"timm's {type(model).__name__}, which its EfficientNet builder does not make")
+        raise NoArchitecture(f"timm's {type(model).__name__}, which its EfficientNet builder does not make")
     stem_conv = read_conv(network.conv_stem)
     channels = network.conv_stem.out_channels
     stem = ConvStem(out_channels=channels, activation=activation_of(network.bn1), **stem_conv)
@@ -98,7 +98,7 @@ def _head(network: Any) -> PooledHead:
     if isinstance(network.conv_head, nn.Identity):
         return PooledHead(dropout=network.drop_rate)
     if read_conv(network.conv_head)["kernel_size"] != 1:
-        raise NotExpressible(f"the head {network.conv_head}")
+        raise NoArchitecture(f"the head {network.conv_head}")
     act = activation_of(network.bn2)
     return PooledHead(conv_channels=network.conv_head.out_channels, activation=act, dropout=network.drop_rate)
 
@@ -107,11 +107,11 @@ def _efficient_head(network: Any) -> PooledHead:
     """Of MobileNetV3: a linear layer after the pool."""
     _average_pool(network)
     if not isinstance(network.norm_head, nn.Identity):
-        raise NotExpressible("a norm behind the pool")
+        raise NoArchitecture("a norm behind the pool")
     hidden = network.conv_head
     has_bias = hidden.bias is not None
     if read_conv(hidden, bias=has_bias)["kernel_size"] != 1:
-        raise NotExpressible(f"the head {hidden}")
+        raise NoArchitecture(f"the head {hidden}")
     return PooledHead(
         hidden_channels=hidden.out_channels,
         hidden_bias=has_bias,
@@ -122,9 +122,9 @@ def _efficient_head(network: Any) -> PooledHead:
 
 def _average_pool(network: Any) -> None:
     if network.global_pool.pool_type != "avg":
-        raise NotExpressible(f"the global pooling {network.global_pool.pool_type}")
+        raise NoArchitecture(f"the global pooling {network.global_pool.pool_type}")
     if not isinstance(network.classifier, nn.Linear):
-        raise NotExpressible("a network without classifier")
+        raise NoArchitecture("a network without classifier")
 
 
 def _last_conv_into_head(blocks: list[Block], head: PooledHead) -> tuple[list[Block], PooledHead]:
@@ -144,8 +144,8 @@ def _norm_constants(model: nn.Module) -> tuple[float, float]:
     """The eps and momentum that all batch norms have."""
     found = {(norm.eps, norm.momentum) for norm in model.modules() if isinstance(norm, nn.BatchNorm2d)}
     if len(found) != 1:
-        raise NotExpressible(f"batch norms of different constants, {sorted(found)}")
+        raise NoArchitecture(f"batch norms of different constants, {sorted(found)}")
     ((eps, momentum),) = found
     if momentum is None:
-        raise NotExpressible("batch norms with a cumulative average")
+        raise NoArchitecture("batch norms with a cumulative average")
     return eps, momentum

@@ -13,7 +13,7 @@ from timm.models.efficientnet import EfficientNet
 from timm_copy import copy_in_order, randomise
 
 from nas.cli import run
-from nas.importing import NotExpressible, import_architecture, import_timm
+from nas.importing import NoArchitecture, import_architecture, import_timm
 from nas.importing.timm_models import create
 from search_space import (
     build_model,
@@ -123,7 +123,7 @@ def test_all_but_those_refused_are_equal() -> None:
     passed, all_names = 0, names()
     for name in all_names:
         if name in REFUSED:
-            with pytest.raises(NotExpressible, match=REFUSED[name]):
+            with pytest.raises(NoArchitecture, match=REFUSED[name]):
                 import_timm(name)
             continue
         try:
@@ -140,7 +140,7 @@ def test_all_but_those_refused_are_equal() -> None:
 )
 def test_what_cannot_be_expressed_is_refused_by_name(name: str) -> None:
     named = {**REFUSED, "resnet18": "timm's ResNet", "mobilenetv4_conv_small": "UniversalInvertedResidual"}[name]
-    with pytest.raises(NotExpressible, match=named):
+    with pytest.raises(NoArchitecture, match=named):
         import_timm(name)
 
 
