@@ -29,7 +29,7 @@ ACTIVATION_TYPES = tuple(type(make()) for name, make in _ACTIVATIONS.items() if 
 ACTIVATION = OneOf(tuple(_ACTIVATIONS))
 """Rule of every `activation` field. h-swish: Howard et al. 2019 (MobileNetV3), eq. 3; SiLU is "swish"."""
 
-SE_VARIANTS = ("efficientnet", "mobilenetv3", "fbnetv3")
+SE_VARIANTS = ("efficientnet", "mobilenetv3", "fbnetv3", "global_context")
 SE_VARIANT = OneOf(SE_VARIANTS)
 PADDINGS = ("symmetric", "same")
 PADDING = OneOf(PADDINGS)
@@ -174,17 +174,42 @@ class SqueezeExcite(nn.Module):
         return x * scale
 
 
+class GlobalContext(nn.Module):
+    """Channel attention to a mean over pixels that is itself attention, [N, C, H, W] → the same shape.
+
+    Cao et al. 2019 (GCNet), with multiplication at the end, as in timm.
+    """
+
+    def __init__(self, channels: int, squeeze_channels: int, act: str) -> None:
+        super().__init__()
+        self.attend = Conv2d(channels, 1, 1)
+        self.reduce = Conv2d(channels, squeeze_channels, 1)
+        self.norm = nn.LayerNorm(squeeze_channels, eps=1e-6)
+        self.act = activation(act)
+        self.expand = Conv2d(squeeze_channels, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        weights = self.attend(x).flatten(2).softmax(2)
+        context = x.flatten(2) @ weights.transpose(1, 2)
+        squeezed = self.norm(self.reduce(context[..., None]).flatten(1))
+        scale = self.expand(self.act(squeezed)[..., None, None]).sigmoid()
+        return x * scale
+
+
 def squeeze_excite(
     variant: str, *, block_in: int, channels: int, ratio: float, act: str, squeeze_channels: int = 0
-) -> SqueezeExcite:
+) -> nn.Module:
     """Squeeze-excite as the families published it.
 
     `efficientnet` (also MnasNet): squeezes to ratio × the *block's input* channels, the block's activation, sigmoid.
     `mobilenetv3`: squeezes to ratio × the channels it stands on, rounded to 8, ReLU, hard sigmoid.
     `fbnetv3`: squeezes to ratio × the block's input channels, rounded to 8, the block's activation, hard sigmoid.
+    `global_context`: GCNet's attention instead, ratio × the block's input channels, the block's activation.
     `squeeze_channels` above 0 is the width instead.
     """
     width = squeeze_channels or squeeze_width(variant, block_in=block_in, channels=channels, ratio=ratio)
+    if variant == "global_context":
+        return GlobalContext(channels, width, act)
     if variant == "mobilenetv3":
         return SqueezeExcite(channels, width, "relu", "hard_sigmoid")
     return SqueezeExcite(channels, width, act, "hard_sigmoid" if variant == "fbnetv3" else "sigmoid")

@@ -121,9 +121,31 @@ def _attention(attention: Any, act: str, *, block_in: int, channels: int) -> dic
     name = type(attention).__name__
     if name == "Identity":
         return {}
-    if name != "SqueezeExcite":
+    if name == "GlobalContext":
+        width, variants = attention.mlp_scale.fc1.out_channels, _context_variant(attention, act)
+    elif name == "SqueezeExcite":
+        width, variants = attention.conv_reduce.out_channels, _squeeze_variants(attention, act)
+    else:
         raise NoArchitecture(f"the attention {name}")
-    width = attention.conv_reduce.out_channels
+    for variant in variants:
+        base = channels if variant == "mobilenetv3" else block_in
+        for ratio in _plain_numbers(width / base, usual=_USUAL_SE_RATIOS):
+            if 0 < ratio <= 1 and squeeze_width(variant, block_in=block_in, channels=channels, ratio=ratio) == width:
+                return {"se_variant": variant, "se_ratio": ratio}
+    return {"se_variant": variants[0], "se_channels": width}
+
+
+def _context_variant(attention: Any, act: str) -> list[str]:
+    mlp = attention.mlp_scale
+    if attention.conv_attn is None or attention.mlp_add is not None or type(attention.gate).__name__ != "Sigmoid":
+        raise NoArchitecture("global context with an addition, or without its own attention or sigmoid")
+    if activation_name(mlp.act) != act or type(mlp.norm).__name__ != "LayerNorm2d" or mlp.norm.eps != 1e-6:
+        raise NoArchitecture("global context with another activation or norm than usual")
+    return ["global_context"]
+
+
+def _squeeze_variants(attention: Any, act: str) -> list[str]:
+    """The variants of squeeze-excite that its activation and gate allow."""
     squeeze_act, gate = activation_name(attention.act1), type(attention.gate).__name__
     if gate not in _HARD:
         raise NoArchitecture(f"squeeze-excite with the gate {gate}")
@@ -132,12 +154,7 @@ def _attention(attention: Any, act: str, *, block_in: int, channels: int) -> dic
         variants += [*(["mobilenetv3"] if squeeze_act == "relu" else []), *(["fbnetv3"] if squeeze_act == act else [])]
     if not variants:
         raise NoArchitecture(f"squeeze-excite with activation {squeeze_act} and gate {gate} in a block of {act}")
-    for variant in variants:
-        base = channels if variant == "mobilenetv3" else block_in
-        for ratio in _plain_numbers(width / base, usual=_USUAL_SE_RATIOS):
-            if 0 < ratio <= 1 and squeeze_width(variant, block_in=block_in, channels=channels, ratio=ratio) == width:
-                return {"se_variant": variant, "se_ratio": ratio}
-    return {"se_variant": variants[0], "se_channels": width}
+    return variants
 
 
 def _plain_numbers(value: float, usual: Iterable[float]) -> list[float]:
