@@ -90,7 +90,7 @@ class MixedDepthwise(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        shares = x.split(self.shares, 1)
+        shares = torch.split(x, self.shares, 1)
         return torch.cat([conv(share) for conv, share in zip(self.convs, shares, strict=True)], 1)
 
 

@@ -39,8 +39,8 @@ _MULTIPLIER = Number(0.05, 20)
 _ACTIVATION = OneOf(("relu", "relu6", "hard_swish", "swish", "silu", "gelu", "mish"))
 _GATE = OneOf(("sigmoid", "hard_sigmoid"))
 _KEYS: dict[str, tuple[Rule, Any]] = {
-    "name": (NAME, ""),
     "model": (OneOf(("EfficientNet", "MobileNetV3")), "EfficientNet"),
+    "name": (NAME, ""),
     "resolution": (Integer(1, 8_192), 224),
     "num_classes": (Integer(1, 1_000_000), 1000),
     "in_chans": (Integer(1, 1_024), 3),

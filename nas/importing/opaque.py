@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -63,8 +64,7 @@ class OpaqueNetwork:
 
 def torchvision_network(name: str) -> OpaqueNetwork:
     """`torchvision:NAME`, a classification network. Raises `InputError` for an unknown name."""
-    from torchvision import models
-
+    models: Any = importlib.import_module("torchvision.models")
     known = models.list_models(module=models)
     if name not in known:
         rule = "torchvision has no classification network of this name"
@@ -79,7 +79,8 @@ def torchvision_network(name: str) -> OpaqueNetwork:
         extra = _TORCHVISION_SIZES.get(family, lambda size: {})(size)
         if name in _TORCHVISION_AUXILIARY:
             extra |= {"aux_logits": False, "init_weights": False}
-        return models.get_model(name, weights=None, num_classes=num_classes, **extra)
+        network: nn.Module = models.get_model(name, weights=None, num_classes=num_classes, **extra)
+        return network
 
     return OpaqueNetwork(f"torchvision:{name}", resolution, make)
 

@@ -42,7 +42,7 @@ SAMPLE = {
     "gc_efficientnetv2_rw_t": "attention of another kind",
     "test_efficientnet": "blocks of one convolution with a shortcut",
 }
-PIXELS = 65  # odd, so that paddings differ
+PIXELS = 33  # odd, so that paddings differ
 
 
 REFUSED = {
@@ -127,7 +127,7 @@ def test_all_but_those_refused_are_equal() -> None:
                 import_timm(name)
             continue
         try:
-            check_equal(name, 33)
+            check_equal(name)
         except Exception as error:
             raise AssertionError(f"{name}: {error}") from error
         passed += 1
