@@ -192,7 +192,7 @@ class GlobalContext(nn.Module):
         weights = self.attend(x).flatten(2).softmax(2)
         context = x.flatten(2) @ weights.transpose(1, 2)
         squeezed = self.norm(self.reduce(context[..., None]).flatten(1))
-        scale = self.expand(self.act(squeezed)[..., None, None]).sigmoid()
+        scale: Tensor = self.expand(self.act(squeezed)[..., None, None]).sigmoid()
         return x * scale
 
 

@@ -56,6 +56,7 @@ def compare(
     from nas.cli.describe import predictor_of
     from nas.cli.progress import show_steps
     from nas.comparing import compare as run_compare
+    from search_space.rules import Integer
 
     asked = {
         "runtime": runtime,
@@ -65,6 +66,7 @@ def compare(
         "batch": batch,
         "memory_format": memory_format,
     }
+    seed = Integer(0, 2**63 - 1).check("--seed", seed)
     predictor = predictor_of(latency, interpolate)
     conditions = _conditions(measure, predictor, {name: value for name, value in asked.items() if value is not None})
     networks = [resolve_network(one) for one in arch]

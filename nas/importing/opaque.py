@@ -76,7 +76,8 @@ def torchvision_network(name: str) -> OpaqueNetwork:
 
     def make(num_classes: int, size: int) -> nn.Module:
         family = models.get_model_builder(name).__module__.rpartition(".")[2]
-        extra = _TORCHVISION_SIZES.get(family, lambda size: {})(size)
+        sized = _TORCHVISION_SIZES.get(family)
+        extra = sized(size) if sized is not None else {}
         if name in _TORCHVISION_AUXILIARY:
             extra |= {"aux_logits": False, "init_weights": False}
         network: nn.Module = models.get_model(name, weights=None, num_classes=num_classes, **extra)

@@ -11,7 +11,7 @@ from torch import nn
 from nas.importing.timm_blocks import NoArchitecture, activation_name, activation_of, read_block, read_conv
 from search_space import Architecture, Block, InputError, Stage
 from search_space.blocks.conv import Conv
-from search_space.errors import did_you_mean
+from search_space.errors import did_you_mean, one_line
 from search_space.head import PooledHead
 from search_space.stem import ConvStem
 
@@ -59,8 +59,12 @@ def create(name: str) -> nn.Module:
     """A network of timm's by name, without memory for its weights. Raises `InputError` if there is none."""
     timm = need_timm(f"timm:{name}")
     known_name(timm, name)
-    with torch.device("meta"):
-        model: nn.Module = timm.create_model(name, pretrained=False)
+    try:
+        with torch.device("meta"):
+            model: nn.Module = timm.create_model(name, pretrained=False)
+    except RuntimeError as error:  # an unknown tag behind the name, an optional package that is not there
+        rule = f"timm cannot build the network: {one_line(str(error))}"
+        raise InputError(rule, name, where=f"timm:{name}", remedy="check the name") from None
     return model
 
 

@@ -139,6 +139,8 @@ def test_measured_and_trained_under_one_recipe(tmp_path: Path, capsys: pytest.Ca
         (["compare", "mobilenetv3-small", "--interpolate"], "--interpolate needs a latency table"),
         (["compare", "mobilenetv3-small", "--train", "--data", "nothing"], "nothing"),
         (["compare", "mobilenetv3-small", "--train", "--proxy", "nothing"], "--proxy must be a fidelity"),
+        (["compare", "mobilenetv3-small", "--train", "--seed", "-1"], "--seed must be 0 to"),
+        (["compare", "timm:mobilenetv2_100.no_such_tag"], "timm cannot build the network: Invalid pretrained tag"),
         (["export", "torchvision:alexnet"], "a network of torchvision's is no architecture"),
         (["export", "timm:resnet18"], "an architecture cannot express timm's ResNet"),
     ],
