@@ -8,17 +8,19 @@ from typing import Any
 
 import pytest
 import torch
+from support import space
 from torch import nn
 
 from evaluators import EvaluationFailed, ProxyTraining, Recipe, load_images
-from latency import Predictor, conditions_here
-from latency.table import Times
+from latency import Conditions, LatencyTable, Predictor, conditions_here, save_table
+from latency.table import Calibration, Times
 from nas.architectures import resolve_network
 from nas.cli import run
 from nas.comparing import Compared, better, compare
 from nas.importing import OpaqueNetwork
 from search_space import InputError, build_model, count_cost, load_architecture
 from search_space.cost import Cost, count_module
+from search_space.graph import SpaceGraph
 
 # Counted on the models of torchvision 0.29; the last two equal what torchvision itself publishes, in billions.
 GOLDEN = {
@@ -29,6 +31,14 @@ GOLDEN = {
     "vit_b_16": (86_567_656, 17_563_828_224),
     "swin_t": (28_288_354, 4_490_566_656),
 }
+
+
+def made_up(device_name: str = "a device") -> LatencyTable:
+    """A table of a small space, in which all parts take as long."""
+    times = {shape: Times(1, *[0.01] * 4) for shape in SpaceGraph(space()).shapes()}
+    return LatencyTable("made-up", Conditions("torch", device_name), times, calibration=Calibration(2.0, 0.5))
+
+
 TINY = Recipe(resolution_px=16, epochs=1, max_train_images=64, max_val_images=64, batch_size=32)
 
 
@@ -212,8 +222,6 @@ def test_better_at_no_more_latency() -> None:
 
 
 def test_what_a_table_lacks_is_a_note_and_no_failure() -> None:
-    from test_latency import made_up
-
     rows = compare([load_architecture("mobilenetv3-small")], predictor=Predictor(made_up()))
     assert rows[0].latency_ms is None
     assert "no predicted latency: the latency table made-up lacks" in rows[0].notes[0]
@@ -227,3 +235,26 @@ def test_measuring_goes_through_every_runtime() -> None:
     ]
     rows = compare(networks, conditions=conditions_here("onnxruntime"))
     assert all(row.measured_ms for row in rows)
+
+
+def test_a_baseline_is_measured_where_others_are_predicted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = str(tmp_path / "here.json")
+    save_table(made_up(device_name=conditions_here().device_name), table)
+    found = show("latency", "predict", "torchvision:squeezenet1_1", "--latency", table, capsys=capsys)
+    (network,) = found["networks"]
+    assert network["latency_ms"] is None
+    assert network["measured_latency_ms"] > 0
+    shown = show("show", "torchvision:squeezenet1_1", "--latency", table, capsys=capsys)
+    assert shown["latency"]["measured"]["count"] == 20
+    assert run(["compare", "torchvision:squeezenet1_1", "--latency", table]) == 0
+    assert "no predicted latency: a baseline has no parts" in capsys.readouterr().out
+
+
+def test_a_baseline_needs_the_tables_device(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = str(tmp_path / "elsewhere.json")
+    save_table(made_up(), table)
+    for command in (["latency", "predict"], ["show"]):
+        assert run([*command, "torchvision:squeezenet1_1", "--latency", table]) == 2
+        said = capsys.readouterr().err
+        assert "a network without parts can only be measured, and the latency table is of a device" in said
+        assert len(said.splitlines()) == 1
