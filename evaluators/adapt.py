@@ -8,7 +8,7 @@ from search_space import Architecture, Stage
 from search_space.scaling import widened
 
 # The published momenta (0.01 in MobileNetV3) average over far more steps than a proxy makes: statistics would lag.
-_NORM_MOMENTUM = 0.1
+NORM_MOMENTUM = 0.1
 
 
 def proxy_form(
@@ -39,6 +39,6 @@ def proxy_form(
         stages=tuple(stages),
         resolution=resolution,
         num_classes=num_classes,
-        norm_momentum=_NORM_MOMENTUM,
+        norm_momentum=NORM_MOMENTUM,
         drop_path_rate=0.0,
     )

@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from evaluators.adapt import proxy_form
+from evaluators.adapt import NORM_MOMENTUM, proxy_form
 from evaluators.base import EvaluationFailed, Evaluator, OutOfMemory, Report, derive_seed
 from evaluators.batches import Batches, Form, prepare, statistics
 from evaluators.depthwise import speed_up_depthwise
@@ -19,6 +19,7 @@ from evaluators.device import choose_device
 from evaluators.images import ImageSource
 from evaluators.recipe import AUTO, Recipe, find_recipe
 from search_space import Architecture, InputError, build_model
+from search_space.errors import one_line
 
 
 class ImageEvaluator(Evaluator):
@@ -65,22 +66,56 @@ class ImageEvaluator(Evaluator):
 
     def evaluate(self, architecture: Architecture, *, seed: int) -> Iterator[Report]:
         """Build and score; the architecture's weights and the order of images follow from the seed."""
-        own_seed = derive_seed(seed, architecture.arch_id)
+
+        def make() -> tuple[nn.Module, int, int]:
+            form = self._form(architecture)
+            return build_model(form), form.input_channels, self.recipe.pixels(architecture.resolution)
+
+        return self._evaluate(make, derive_seed(seed, architecture.arch_id))
+
+    def evaluate_module(self, build: Callable[[int, int], nn.Module], name: str, *, seed: int) -> Iterator[Report]:
+        """Score a network that has no architecture, as `build(num_classes, resolution)` makes it, on RGB images.
+
+        By the same recipe, but as it is: its strides stay, although the images may be far smaller than those it is
+        meant for. Raises `EvaluationFailed` if it cannot be had, or cannot run, at the recipe's resolution.
+        """
+        return self._evaluate(lambda: (self._foreign(build), 3, self.recipe.resolution_px), derive_seed(seed, name))
+
+    def _evaluate(self, make: Callable[[], tuple[nn.Module, int, int]], own_seed: int) -> Iterator[Report]:
+        """Score the network that `make` builds, with its input channels and the size of its images."""
         devices = [self.device] if self.device.type == "cuda" else []
         with torch.random.fork_rng(devices), _one_thread(self.device):
             torch.manual_seed(own_seed)
             try:
-                form = self._form(architecture)
-                model = build_model(form).to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+                network, channels, pixels = make()
+                model = network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
                 if self.device.type == "cpu":
                     speed_up_depthwise(model)
-                train = self.split("train", form.input_channels, self.recipe.pixels(architecture.resolution))
+                train = self.split("train", channels, pixels)
                 yield from self.score(model, train, torch.Generator().manual_seed(own_seed))
             except torch.OutOfMemoryError as error:
                 raise OutOfMemory(f"out of memory on {self.device}: {error}") from None
             finally:
                 if self.device.type == "cuda":
                     torch.cuda.empty_cache()
+
+    def _foreign(self, build: Callable[[int, int], nn.Module]) -> nn.Module:
+        size = self.recipe.resolution_px
+        if self.recipe.width_mult != 1:
+            raise EvaluationFailed("the recipe changes the width, which a network without architecture does not have")
+        try:
+            model = build(self.data.num_classes, size)
+            with torch.no_grad():
+                logits = model.eval()(torch.zeros(2, 3, size, size))
+        except (RuntimeError, ValueError, TypeError, AssertionError, InputError) as error:
+            # PyTorch, torchvision and timm say it each in their own way.
+            raise EvaluationFailed(f"it cannot be run at {size} px: {one_line(str(error))}") from None
+        if not isinstance(logits, Tensor) or logits.shape != (2, self.data.num_classes):
+            raise EvaluationFailed("its output is not a score for each class")
+        for norm in model.modules():
+            if isinstance(norm, nn.BatchNorm2d):
+                norm.momentum = NORM_MOMENTUM
+        return model
 
     def _form(self, architecture: Architecture) -> Architecture:
         try:

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import nn
 
 from latency.runtimes import Runtime, Timed, TimedParts
 from search_space import Architecture, InputError
@@ -48,7 +49,15 @@ class Alone:
     shape: PartShape
 
 
-Job = Whole | InPlace | Alone
+@dataclass(frozen=True)
+class Foreign:
+    """Time a network that has no architecture, end to end; it reads [batch, *`input_shape`]."""
+
+    build: Callable[[], nn.Module]
+    input_shape: tuple[int, ...]
+
+
+Job = Whole | InPlace | Alone | Foreign
 
 
 @dataclass(frozen=True)
@@ -132,6 +141,8 @@ def _open(runtime: Runtime, job: Job) -> Timed | TimedParts:
         return runtime.open(job.architecture)
     if isinstance(job, InPlace):
         return runtime.open_parts(job.architecture)
+    if isinstance(job, Foreign):
+        return runtime.open_module(job.build(), job.input_shape)
     return runtime.open_alone(job.shape)
 
 

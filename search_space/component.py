@@ -60,9 +60,11 @@ class Component(ABC):
         """The fields as plain data, `type` first; `from_dict` takes it back."""
         plain: dict[str, Any] = {"type": self.type}
         unused = self.unused_fields()
+        added = added_fields(self.__class__)
         for name in field_rules(self.__class__):
-            if name not in unused:
-                plain[name] = plain_number(getattr(self, name))
+            value = getattr(self, name)
+            if name not in unused and not (name in added and value == added[name]):
+                plain[name] = plain_number(value)
         return plain
 
 
@@ -75,6 +77,20 @@ def field_rules(component: type[Component]) -> Mapping[str, Rule]:
         (rule,) = hints[field.name].__metadata__
         rules[field.name] = rule
     return rules
+
+
+def added(default: Any) -> Any:
+    """The default of a field that its component has not had from the beginning.
+
+    At this value it is left out of plain data, so that files and `arch_id`s from before stay as they were.
+    """
+    return dataclasses.field(default=default, metadata={"added": True})
+
+
+@functools.cache
+def added_fields(component: type[Component]) -> Mapping[str, Any]:
+    """The fields declared by `added`, with their defaults."""
+    return {field.name: field.default for field in dataclasses.fields(component) if field.metadata.get("added")}
 
 
 @functools.cache

@@ -3,8 +3,9 @@
 Units, once and for all:
 
     params               learnable parameters
-    macs                 multiply–adds of convolutions, linear layers and matrix products, for one image, as the papers
-                         count them (batch norm, pooling, activations and biases do not count). Never "FLOPs".
+    macs                 multiply–adds of convolutions, linear layers and matrix products (both of attention), for one
+                         image, as the papers count them (batch norm, pooling, activations and biases do not count).
+                         Never "FLOPs".
     activations          elements in the outputs of those same operations, for one image (Radosavovic et al. 2020)
     peak_memory_bytes    the most that feature maps occupy at once, for one float32 image: the greatest sum, over
                          operations in order, of the tensors an operation reads, writes, or that are read later. Batch
@@ -36,6 +37,8 @@ class Cost:
     macs: int
     activations: int
     peak_memory_bytes: int
+    unseen: frozenset[str] = frozenset()
+    """Operations whose multiply–adds could not be counted: `macs` lacks them."""
 
     @property
     def memory_mb(self) -> float:
@@ -55,13 +58,15 @@ class Cost:
 def count_cost(architecture: Architecture) -> Cost:
     """Counted cost of the whole network at its deployment resolution: the sum over its parts."""
     params = macs = activations = peak = 0
+    unseen: frozenset[str] = frozenset()
     for shape in parts(architecture):
         cost = part_cost(shape)
         params += cost.params
         macs += cost.macs
         activations += cost.activations
         peak = max(peak, cost.peak_memory_bytes)
-    return Cost(params, macs, activations, peak)
+        unseen |= cost.unseen
+    return Cost(params, macs, activations, peak, unseen)
 
 
 @functools.lru_cache(maxsize=262_144)
@@ -91,4 +96,4 @@ def _count_params(module: nn.Module) -> int:
 
 
 def _cost(params: int, counted: Counted) -> Cost:
-    return Cost(params, counted.macs, counted.activations, counted.peak.alone * _BYTES_PER_ELEMENT)
+    return Cost(params, counted.macs, counted.activations, counted.peak.alone * _BYTES_PER_ELEMENT, counted.unseen)

@@ -8,9 +8,9 @@ from typing import Annotated, ClassVar
 
 from torch import nn
 
-from search_space.component import Component, register
+from search_space.component import Component, added, register
 from search_space.layers import ACTIVATION, BuildContext, Linear, activation, conv_norm_act
-from search_space.rules import CHANNELS_OR_NONE, RATE
+from search_space.rules import CHANNELS_OR_NONE, RATE, Flag
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,16 +30,19 @@ class PooledHead(Head):
     """(1×1 conv) → global average pool → (linear → activation) → dropout → linear; 0 leaves a part out.
 
     MobileNetV1: neither. MobileNetV2, MnasNet, EfficientNet: `conv_channels` 1280. MobileNetV3, whose last stage is
-    "efficient" (Howard et al. 2019, figure 5): `conv_channels` 960 and, after the pool, `hidden_channels` 1280.
+    "efficient" (Howard et al. 2019, figure 5): `conv_channels` 960 and, after the pool, `hidden_channels` 1280; some
+    of its descendants do without `hidden_bias`.
     """
 
     conv_channels: Annotated[int, CHANNELS_OR_NONE] = 0
     hidden_channels: Annotated[int, CHANNELS_OR_NONE] = 0
     activation: Annotated[str, ACTIVATION] = "relu"
     dropout: Annotated[float, RATE] = 0.0
+    hidden_bias: Annotated[bool, Flag()] = added(True)
 
     def unused_fields(self) -> tuple[str, ...]:
-        return () if self.conv_channels or self.hidden_channels else ("activation",)
+        unused = [] if self.conv_channels or self.hidden_channels else ["activation"]
+        return (*unused, *([] if self.hidden_channels else ["hidden_bias"]))
 
     def at_inference(self) -> PooledHead:
         return replace(self, dropout=0.0)
@@ -52,7 +55,8 @@ class PooledHead(Head):
             channels = self.conv_channels
         layers += [nn.AdaptiveAvgPool2d(1), nn.Flatten()]
         if self.hidden_channels:
-            layers += [Linear(channels, self.hidden_channels), activation(self.activation)]
+            hidden = Linear(channels, self.hidden_channels, bias=self.hidden_bias)
+            layers += [hidden, activation(self.activation)]
             channels = self.hidden_channels
         if self.dropout > 0:
             layers.append(nn.Dropout(self.dropout))

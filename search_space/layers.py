@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+from search_space.errors import InputError
 from search_space.rules import OneOf
 
 _ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
@@ -27,8 +29,11 @@ ACTIVATION_TYPES = tuple(type(make()) for name, make in _ACTIVATIONS.items() if 
 ACTIVATION = OneOf(tuple(_ACTIVATIONS))
 """Rule of every `activation` field. h-swish: Howard et al. 2019 (MobileNetV3), eq. 3; SiLU is "swish"."""
 
-SE_VARIANTS = ("efficientnet", "mobilenetv3")
+SE_VARIANTS = ("efficientnet", "mobilenetv3", "fbnetv3", "global_context")
 SE_VARIANT = OneOf(SE_VARIANTS)
+PADDINGS = ("symmetric", "same")
+PADDING = OneOf(PADDINGS)
+"""Rule of every `padding` field: k//2 on all sides, or TensorFlow's, see `Conv2dSame`."""
 
 
 def activation(name: str) -> nn.Module:
@@ -59,6 +64,63 @@ class Linear(nn.Linear):
         """Leave the memory as it is."""
 
 
+class Conv2dSame(Conv2d):
+    """A convolution with TensorFlow's `SAME` padding: no more than gives ceil(H/stride), the odd pixel at the end."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(pad_same(x, self.kernel_size[0], self.stride[0]))
+
+
+def pad_same(x: Tensor, kernel_size: int, stride: int) -> Tensor:
+    """[N, C, H, W] with the zeros of `SAME` padding around it."""
+    height, width = (max((-(-size // stride) - 1) * stride + kernel_size - size, 0) for size in x.shape[2:])
+    return F.pad(x, (width // 2, width - width // 2, height // 2, height - height // 2))
+
+
+class MixedDepthwise(nn.Module):
+    """Depthwise convolution with kernels of several sizes, a share of the channels each. Tan & Le 2019 (MixConv)."""
+
+    def __init__(self, channels: int, kernel_sizes: Sequence[int], stride: int, padding: str) -> None:
+        super().__init__()
+        share = channels // len(kernel_sizes)
+        self.shares = [channels - share * (len(kernel_sizes) - 1), *[share] * (len(kernel_sizes) - 1)]
+        self.convs = nn.ModuleList(
+            convolution(share, share, kernel_size, stride=stride, groups=share, padding=padding)
+            for kernel_size, share in zip(kernel_sizes, self.shares, strict=True)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        shares = torch.split(x, self.shares, 1)
+        return torch.cat([conv(share) for conv, share in zip(self.convs, shares, strict=True)], 1)
+
+
+def convolution(
+    in_channels: int,
+    out_channels: int,
+    kernel_size: int,
+    *,
+    stride: int = 1,
+    groups: int = 1,
+    padding: str = "symmetric",
+) -> nn.Module:
+    """Conv2d without bias; raises `InputError` if the channels cannot be divided into so many groups."""
+    for channels in (in_channels, out_channels):
+        if channels % groups:
+            rule = f"the groups of a convolution must divide its channels, {channels}"
+            raise InputError(rule, groups, remedy="choose another width, or other groups")
+    if padding == "same":
+        return Conv2dSame(in_channels, out_channels, kernel_size, stride, groups=groups, bias=False)
+    return Conv2d(in_channels, out_channels, kernel_size, stride, kernel_size // 2, groups=groups, bias=False)
+
+
+def group_count(group_size: int, channels: int) -> int:
+    """The groups of a convolution that reads `group_size` channels in each (0: all in one); raises `InputError`."""
+    if group_size and channels % group_size:
+        rule = f"group_size must divide the channels of the convolution, {channels}"
+        raise InputError(rule, group_size, field="group_size", remedy="choose a divisor, 0 or 1")
+    return channels // group_size if group_size else 1
+
+
 @dataclass(frozen=True)
 class BuildContext:
     """What a block needs from the network around it: batch-norm constants and its stochastic-depth rate."""
@@ -81,12 +143,16 @@ def conv_norm_act(
     stride: int = 1,
     groups: int = 1,
     act: str = "identity",
+    padding: str = "symmetric",
 ) -> nn.Sequential:
-    """Conv2d (no bias, padding k//2) → batch norm → activation: [N, in, H, W] → [N, out, ceil(H/s), ceil(W/s)]."""
-    layers: list[nn.Module] = [
-        Conv2d(in_channels, out_channels, kernel_size, stride, kernel_size // 2, groups=groups, bias=False),
-        context.norm(out_channels),
-    ]
+    """Conv2d (no bias) → batch norm → activation: [N, in, H, W] → [N, out, ceil(H/s), ceil(W/s)]."""
+    conv = convolution(in_channels, out_channels, kernel_size, stride=stride, groups=groups, padding=padding)
+    return norm_act(conv, out_channels, context, act)
+
+
+def norm_act(conv: nn.Module, channels: int, context: BuildContext, act: str) -> nn.Sequential:
+    """A convolution → batch norm → activation."""
+    layers = [conv, context.norm(channels)]
     if act != "identity":
         layers.append(activation(act))
     return nn.Sequential(*layers)
@@ -108,15 +174,52 @@ class SqueezeExcite(nn.Module):
         return x * scale
 
 
-def squeeze_excite(variant: str, *, block_in: int, channels: int, ratio: float, act: str) -> SqueezeExcite:
-    """Squeeze-excite as the two families published it.
+class GlobalContext(nn.Module):
+    """Channel attention to a mean over pixels that is itself attention, [N, C, H, W] → the same shape.
+
+    Cao et al. 2019 (GCNet), with multiplication at the end, as in timm.
+    """
+
+    def __init__(self, channels: int, squeeze_channels: int, act: str) -> None:
+        super().__init__()
+        self.attend = Conv2d(channels, 1, 1)
+        self.reduce = Conv2d(channels, squeeze_channels, 1)
+        self.norm = nn.LayerNorm(squeeze_channels, eps=1e-6)
+        self.act = activation(act)
+        self.expand = Conv2d(squeeze_channels, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        weights = self.attend(x).flatten(2).softmax(2)
+        context = x.flatten(2) @ weights.transpose(1, 2)
+        squeezed = self.norm(self.reduce(context[..., None]).flatten(1))
+        scale: Tensor = self.expand(self.act(squeezed)[..., None, None]).sigmoid()
+        return x * scale
+
+
+def squeeze_excite(
+    variant: str, *, block_in: int, channels: int, ratio: float, act: str, squeeze_channels: int = 0
+) -> nn.Module:
+    """Squeeze-excite as the families published it.
 
     `efficientnet` (also MnasNet): squeezes to ratio × the *block's input* channels, the block's activation, sigmoid.
     `mobilenetv3`: squeezes to ratio × the channels it stands on, rounded to 8, ReLU, hard sigmoid.
+    `fbnetv3`: squeezes to ratio × the block's input channels, rounded to 8, the block's activation, hard sigmoid.
+    `global_context`: GCNet's attention instead, ratio × the block's input channels, the block's activation.
+    `squeeze_channels` above 0 is the width instead.
     """
+    width = squeeze_channels or squeeze_width(variant, block_in=block_in, channels=channels, ratio=ratio)
+    if variant == "global_context":
+        return GlobalContext(channels, width, act)
     if variant == "mobilenetv3":
-        return SqueezeExcite(channels, round_channels(channels * ratio), "relu", "hard_sigmoid")
-    return SqueezeExcite(channels, max(1, int(block_in * ratio)), act, "sigmoid")
+        return SqueezeExcite(channels, width, "relu", "hard_sigmoid")
+    return SqueezeExcite(channels, width, act, "hard_sigmoid" if variant == "fbnetv3" else "sigmoid")
+
+
+def squeeze_width(variant: str, *, block_in: int, channels: int, ratio: float) -> int:
+    """To how many channels a variant of squeeze-excite squeezes."""
+    if variant == "mobilenetv3":
+        return round_channels(channels * ratio)
+    return round_channels(block_in * ratio) if variant == "fbnetv3" else max(1, int(block_in * ratio))
 
 
 class DropPath(nn.Module):

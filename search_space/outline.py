@@ -6,11 +6,13 @@ hundred of them, so that a network never seen before is counted without tracing 
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
+import re
 import warnings
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -33,17 +35,28 @@ with warnings.catch_warnings():
         matmul_flop_jit,
     )
 
+
+def _attention_macs(inputs: list[Any], outputs: list[Any]) -> int:
+    """Of query · keyᵀ and scores · value; [..., L, E], [..., S, E], [..., S, V] → [..., L, V]."""
+    query, key, value = (get_shape(given) for given in inputs[:3])
+    return int(math.prod(query) * key[-2] + math.prod(query[:-1]) * key[-2] * value[-1])
+
+
 _COUNTED: dict[str, Callable[[list[Any], list[Any]], Any]] = {
     "aten::_convolution": conv_flop_jit,
     "aten::linear": linear_flop_jit,
     "aten::addmm": addmm_flop_jit,
+    "aten::baddbmm": lambda inputs, outputs: bmm_flop_jit(inputs[1:], outputs),
     "aten::matmul": matmul_flop_jit,
     "aten::mm": matmul_flop_jit,
     "aten::bmm": bmm_flop_jit,
     "aten::einsum": einsum_flop_jit,
+    "aten::scaled_dot_product_attention": _attention_macs,
 }
+# Multiply–adds that are not counted: these of PyTorch's own, and whatever operations other packages bring.
+_UNSEEN = re.compile(r"prim::PythonOp|(?!aten::|prim::).*|aten::(lstm|gru|rnn|fft_|bilinear|cdist|_native_multi)")
 # Modules of these packages say all about themselves in `repr`, so that it can stand for them.
-_DESCRIBED_BY_REPR = ("torch.nn.", "search_space.layers")
+_DESCRIBED_BY_REPR = ("torch.nn.", "search_space.")
 _shared: dict[tuple[type, str], Layer] = {}
 
 
@@ -55,6 +68,8 @@ class Counted:
     activations: int
     peak: PeakElements
     output_shape: tuple[int, ...]
+    unseen: frozenset[str] = frozenset()
+    """Operations with multiply–adds that could not be counted."""
 
 
 class Outline(Protocol):
@@ -100,6 +115,7 @@ class Chain:
         """The sum, and the highest peak: only one tensor joins the items."""
         macs = activations = alone = 0
         input_kept = kept = math.prod(shape)
+        unseen: frozenset[str] = frozenset()
         for index, item in enumerate(self._items):
             counted = item.count(shape)
             macs += counted.macs
@@ -107,7 +123,8 @@ class Chain:
             alone = max(alone, counted.peak.alone)
             input_kept = max(input_kept, kept + counted.peak.alone if index else counted.peak.input_kept)
             shape = counted.output_shape
-        return Counted(macs, activations, PeakElements(alone, input_kept), shape)
+            unseen |= counted.unseen
+        return Counted(macs, activations, PeakElements(alone, input_kept), shape, unseen)
 
 
 class Shortcut:
@@ -120,7 +137,8 @@ class Shortcut:
         """The branch, with x alive to its end; the sum is written over the branch's output."""
         branch = self._branch.count(shape)
         peak = max(branch.peak.input_kept, math.prod(shape) + math.prod(branch.output_shape))
-        return Counted(branch.macs, branch.activations, PeakElements(peak, peak), branch.output_shape)
+        both = PeakElements(peak, peak)
+        return Counted(branch.macs, branch.activations, both, branch.output_shape, branch.unseen)
 
 
 def _trace(module: nn.Module, shape: tuple[int, ...]) -> Counted:
@@ -128,9 +146,22 @@ def _trace(module: nn.Module, shape: tuple[int, ...]) -> Counted:
     analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).clear_op_handles()
     for operator, macs in _COUNTED.items():
         analysis.set_op_handle(operator, functools.partial(_count_operation, macs))
-    counted = analysis.by_operator()
-    peak, output_shape = peak_elements(module, shape)
-    return Counted(int(counted["macs"]), int(counted["activations"]), peak, output_shape)
+    with _attention_in_parts():
+        counted = analysis.by_operator()
+        peak, output_shape = peak_elements(module, shape)
+    unseen = frozenset(name for name in analysis.unsupported_ops() if _UNSEEN.match(name))
+    return Counted(int(counted["macs"]), int(counted["activations"]), peak, output_shape, unseen)
+
+
+@contextlib.contextmanager
+def _attention_in_parts() -> Iterator[None]:
+    """PyTorch runs whole attention layers as one operation at inference, which would hide what is in them."""
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
 
 
 def _count_operation(

@@ -102,6 +102,16 @@ class OneOf:
 
 
 @dataclass(frozen=True)
+class Flag:
+    """True or false."""
+
+    def check(self, name: str, value: Any) -> bool:
+        if not isinstance(value, bool):
+            raise InputError(f"{name} must be true or false", value, field=name, remedy="write true or false")
+        return value
+
+
+@dataclass(frozen=True)
 class Text:
     """A word or a few, on one line."""
 

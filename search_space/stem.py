@@ -7,9 +7,9 @@ from typing import Annotated, ClassVar
 
 from torch import nn
 
-from search_space.component import register
+from search_space.component import added, register
 from search_space.feature_map_part import FeatureMapPart
-from search_space.layers import ACTIVATION, BuildContext, conv_norm_act
+from search_space.layers import ACTIVATION, PADDING, BuildContext, conv_norm_act
 from search_space.rules import KERNEL_SIZE, STRIDE
 
 
@@ -28,8 +28,18 @@ class ConvStem(Stem):
 
     kernel_size: Annotated[int, KERNEL_SIZE] = 3
     activation: Annotated[str, ACTIVATION] = "relu"
+    padding: Annotated[str, PADDING] = added("symmetric")
+
+    def unused_fields(self) -> tuple[str, ...]:
+        return ("padding",) if self.stride == 1 or self.kernel_size == 1 else ()
 
     def build(self, in_channels: int, context: BuildContext) -> nn.Module:
         return conv_norm_act(
-            in_channels, self.out_channels, self.kernel_size, context, stride=self.stride, act=self.activation
+            in_channels,
+            self.out_channels,
+            self.kernel_size,
+            context,
+            stride=self.stride,
+            act=self.activation,
+            padding=self.padding,
         )

@@ -8,6 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import nn
 
 from latency.conditions import Conditions
 from search_space import Architecture
@@ -72,6 +73,10 @@ class Runtime(ABC):
     @abstractmethod
     def open(self, architecture: Architecture) -> Timed:
         """A network, to be timed as a whole."""
+
+    @abstractmethod
+    def open_module(self, module: nn.Module, input_shape: tuple[int, ...]) -> Timed:
+        """Any network that reads [batch, *`input_shape`], its weights initialised, to be timed as a whole."""
 
     @abstractmethod
     def open_parts(self, architecture: Architecture) -> TimedParts:

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from latency.conditions import Conditions
 from latency.runtimes.base import Runtime, Timed, TimedParts
@@ -84,6 +85,13 @@ class OnnxRuntime(Runtime):
     def open(self, architecture: Architecture) -> Timed:
         return _Whole(self._open(self._join(architecture)))
 
+    def open_module(self, module: nn.Module, input_shape: tuple[int, ...]) -> Timed:
+        import onnx
+
+        file = Path(self._folder.name) / "module.onnx"
+        self._write(module.eval(), input_shape, file, f"the network {type(module).__name__}")
+        return _Whole(self._open(onnx.load(file)))
+
     def open_parts(self, architecture: Architecture) -> TimedParts:
         return _Profiled(self._open(self._join(architecture), profile=True), len(parts(architecture)))
 
@@ -111,21 +119,26 @@ class OnnxRuntime(Runtime):
         if file is None:
             module = shape.build().eval()
             initialise(module)
-            x = torch.randn(self.conditions.batch, shape.in_channels, shape.size, shape.size)
             file = Path(self._folder.name) / f"{len(self._exported)}.onnx"
-            # A failed export prints its graph on stdout, which is for results.
-            with warnings.catch_warnings(), torch.no_grad(), contextlib.redirect_stdout(io.StringIO()):
-                # The exporter by tracing: it takes 20 ms a part, the one by torch.export a second.
-                warnings.simplefilter("ignore")
-                try:
-                    torch.onnx.export(
-                        module, (x,), file, dynamo=False, opset_version=OPSET, input_names=["x"], output_names=["y"]
-                    )
-                except RuntimeError as error:
-                    rule = f"a {shape.part.kind} of type {shape.part.type} cannot be exported to ONNX: {error}"
-                    raise InputError(rule, remedy="measure it with --runtime torch") from None
+            what = f"a {shape.part.kind} of type {shape.part.type}"
+            self._write(module, (shape.in_channels, shape.size, shape.size), file, what)
             self._exported[shape] = file
         return onnx.load(file)
+
+    def _write(self, module: nn.Module, input_shape: tuple[int, ...], file: Path, what: str) -> None:
+        """Export a module with input `x` and output `y`. Raises `InputError` if that cannot be done."""
+        x = torch.randn(self.conditions.batch, *input_shape)
+        # A failed export prints its graph on stdout, which is for results.
+        with warnings.catch_warnings(), torch.no_grad(), contextlib.redirect_stdout(io.StringIO()):
+            # The exporter by tracing: it takes 20 ms a part, the one by torch.export a second.
+            warnings.simplefilter("ignore")
+            try:
+                torch.onnx.export(
+                    module, (x,), file, dynamo=False, opset_version=OPSET, input_names=["x"], output_names=["y"]
+                )
+            except RuntimeError as error:
+                rule = f"{what} cannot be exported to ONNX: {error}"
+                raise InputError(rule, remedy="measure it with --runtime torch") from None
 
     def _open(self, model: ModelProto, *, profile: bool = False) -> Any:
         import onnxruntime

@@ -49,8 +49,12 @@ class TorchRuntime(Runtime):
             torch.set_num_threads(threads)
 
     def open(self, architecture: Architecture) -> Timed:
-        network = self._ready(build_model(architecture))
-        return _Whole(network, self._input(architecture.input_channels, architecture.resolution), self._synchronise())
+        size = architecture.resolution
+        return self.open_module(build_model(architecture), (architecture.input_channels, size, size))
+
+    def open_module(self, module: nn.Module, input_shape: tuple[int, ...]) -> Timed:
+        channels, size, _ = input_shape
+        return _Whole(self._ready(module), self._input(channels, size), self._synchronise())
 
     def open_parts(self, architecture: Architecture) -> TimedParts:
         network = build_model(architecture)

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from nas.cli import audit, bench, describe, export, latency, scale, search
+from nas.cli import audit, bench, compare, describe, export, import_, latency, scale, search
 
 app = typer.Typer(
     invoke_without_command=True,
@@ -29,6 +29,8 @@ export.add_to(app)
 scale.add_to(app)
 audit.add_to(app)
 bench.add_to(app)
+import_.add_to(app)
+compare.add_to(app)
 
 # Usage errors as typer raises them; typer has its own copy of click since 0.2x, so go by ancestry.
 _UsageProblem: Any = typer.BadParameter.__mro__[2]

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from latency import Predictor
+    from nas.importing import OpaqueNetwork
     from search_space import Architecture, SearchSpace
+    from search_space.cost import Cost
 
 
 def add_to(app: typer.Typer) -> None:
@@ -33,7 +35,7 @@ def spaces(
     from search_space import InputError, load_space, presets
 
     if space is not None:
-        _describe_space(load_space(space), _predictor(latency, interpolate), json)
+        _describe_space(load_space(space), predictor_of(latency, interpolate), json)
         return
     if latency or interpolate:
         raise InputError("--latency and --interpolate go with one space", remedy="name a space")
@@ -95,12 +97,15 @@ def show(
     json: Json = False,
 ) -> None:
     """Show a network as the papers do, row by row, with its counted cost."""
-    from nas.architectures import resolve
-    from search_space import count_cost
+    from nas.architectures import resolve_network
+    from search_space import Architecture, count_cost
 
-    architecture = resolve(arch)
+    architecture = resolve_network(arch)
+    predictor = predictor_of(latency, interpolate)
+    if not isinstance(architecture, Architecture):
+        _show_baseline(architecture, predictor, json)
+        return
     cost = count_cost(architecture)
-    predictor = _predictor(latency, interpolate)
     prediction = predictor.predict(architecture) if predictor is not None else None
     if json:
         shown = {**_described(architecture), **cost.metrics(), "architecture": architecture.to_dict()}
@@ -113,16 +118,49 @@ def show(
         print_json(shown)
         return
     print_rich(f"{architecture.name}  ({architecture.arch_id})", _rows_table(architecture))
-    print_rich(
-        f"params {cost.params:,}   macs {cost.macs:,}   activations {cost.activations:,}   "
-        f"peak memory {cost.memory_mb:.3f} MB (float32, one image)   at {architecture.resolution} px"
-    )
+    print_rich(cost_line(cost, architecture.resolution))
     if predictor is not None and prediction is not None:
         print_rich(f"\nlatency predicted for {predictor.table.conditions}:")
         print_prediction(architecture, prediction)
 
 
-def _predictor(latency: str, interpolate: bool) -> Predictor | None:
+def _show_baseline(network: OpaqueNetwork, predictor: Predictor | None, json: bool) -> None:
+    """A network without rows: its cost and, with a table, what it takes under the table's conditions."""
+    from nas.cli.latency import measured_dict, print_measured, time_baseline
+
+    cost = network.cost()
+    times = time_baseline(network, predictor.table) if predictor is not None else None
+    if json:
+        shown: dict[str, Any] = {
+            "name": network.name,
+            "arch_id": None,
+            "resolution": network.resolution,
+            **cost.metrics(),
+            "macs_lack": sorted(cost.unseen),
+        }
+        if predictor is not None and times is not None:
+            conditions = predictor.table.conditions.to_dict()
+            shown["latency"] = {"conditions": conditions, **measured_dict(network, times)}
+        print_json(shown)
+        return
+    print_rich(f"{network.name}  (a baseline: counted, timed and trained as it is)")
+    print_rich(cost_line(cost, network.resolution))
+    if cost.unseen:
+        print_rich(f"macs lack those of {', '.join(sorted(cost.unseen))}")
+    if times is not None:
+        print_measured(network, times)
+
+
+def cost_line(cost: Cost, resolution: int) -> str:
+    """Counted cost in one line."""
+    return (
+        f"params {cost.params:,}   macs {cost.macs:,}   activations {cost.activations:,}   "
+        f"peak memory {cost.memory_mb:.3f} MB (float32, one image)   at {resolution} px"
+    )
+
+
+def predictor_of(latency: str, interpolate: bool) -> Predictor | None:
+    """The predictor that `--latency` and `--interpolate` ask for."""
     from latency import Predictor, load_table
     from search_space import InputError
 
@@ -154,7 +192,7 @@ def _rows_table(architecture: Architecture) -> Table:
         shape = shapes[start]
         part = costs[start : start + count]
         hidden = ("type", "num_layers", "out_channels", "stride")
-        shown = {name: value for name, value in row.items() if name not in hidden and value != 0}
+        shown = {name: value for name, value in row.items() if name not in hidden and (value != 0 or value is False)}
         listing.add_row(
             f"{shape.size}² × {shape.in_channels}",
             row["type"],

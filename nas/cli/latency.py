@@ -11,7 +11,8 @@ from nas.cli.options import Interpolate, Json, numbers
 from nas.cli.output import print_json, print_rich, show_warnings, table
 
 if TYPE_CHECKING:
-    from latency import LatencyTable, Prediction
+    from latency import LatencyTable, Prediction, Times
+    from nas.importing import OpaqueNetwork
     from search_space import Architecture
 
 app = typer.Typer(
@@ -165,24 +166,74 @@ def check(
 
 @app.command()
 def predict(
-    arch: Annotated[list[str], typer.Argument(metavar="ARCH…", help="Files, run folders or references.")],
+    arch: Annotated[
+        list[str], typer.Argument(metavar="ARCH…", help="Files, runs, references, timm:NAME, torchvision:NAME.")
+    ],
     latency: Annotated[str, typer.Option(help="A latency table.")],
     interpolate: Interpolate = False,
     json: Json = False,
 ) -> None:
     """Predict the latency of networks, in all and block by block."""
     from latency import Predictor, load_table
-    from nas.architectures import resolve
+    from nas.architectures import resolve_network
+    from search_space import Architecture
 
     predictor = Predictor(load_table(latency), interpolate=interpolate)
-    predicted = [(architecture, predictor.predict(architecture)) for architecture in map(resolve, arch)]
+    networks = [resolve_network(one) for one in arch]
+    # All predictions first: measuring takes long, and would be in vain if one failed.
+    predicted = {i: predictor.predict(one) for i, one in enumerate(networks) if isinstance(one, Architecture)}
+    measured = {
+        i: time_baseline(one, predictor.table) for i, one in enumerate(networks) if not isinstance(one, Architecture)
+    }
     if json:
-        rows = [prediction_dict(*pair) for pair in predicted]
+        rows = [
+            prediction_dict(one, predicted[i]) if isinstance(one, Architecture) else measured_dict(one, measured[i])
+            for i, one in enumerate(networks)
+        ]
         print_json({"conditions": predictor.table.conditions.to_dict(), "networks": rows})
         return
-    for architecture, prediction in predicted:
-        print_prediction(architecture, prediction)
+    for i, one in enumerate(networks):
+        if isinstance(one, Architecture):
+            print_prediction(one, predicted[i])
+        else:
+            print_measured(one, measured[i])
     typer.echo(f"table {predictor.table.name}: {predictor.table.conditions}")
+
+
+def time_baseline(network: OpaqueNetwork, table: LatencyTable) -> Times:
+    """A network without parts cannot be predicted from a table; it is timed under the table's conditions instead.
+
+    Raises `InputError` where these cannot be had.
+    """
+    from nas.cli.progress import show_steps
+    from nas.comparing import time_networks
+    from nas.finalists import why_not_here
+    from search_space import InputError
+
+    why = why_not_here(table)
+    if why:
+        rule = f"a network without parts can only be measured, and {why}"
+        raise InputError(rule, network.name, remedy="name a table of this device, or leave the network out")
+    with show_steps(f"timing {network.name}") as on_progress:
+        return time_networks([network], table.conditions, on_progress)[0]
+
+
+def measured_dict(network: OpaqueNetwork, times: Times) -> dict[str, object]:
+    """Plain data of a network that was measured instead of predicted."""
+    return {
+        "name": network.name,
+        "arch_id": None,
+        "latency_ms": None,
+        "measured_latency_ms": times.p10_ms,
+        "measured": times.to_dict(),
+    }
+
+
+def print_measured(network: OpaqueNetwork, times: Times) -> None:
+    """One line: there are no parts."""
+    print_rich(
+        f"{network.name}  {times.p10_ms:.3f} ms measured, not predicted: it has no parts that a table could have"
+    )
 
 
 @app.command(name="import")

@@ -11,7 +11,7 @@ Latency = Annotated[str, typer.Option(help="A latency table.", show_default=Fals
 Interpolate = Annotated[bool, typer.Option("--interpolate", help="Fill in what the table lacks, and say so.")]
 Arch = Annotated[
     str | None,
-    typer.Argument(metavar="[ARCH]", help="A file, a run folder or a reference; left out: the newest run."),
+    typer.Argument(metavar="[ARCH]", help="A file, a run folder, a reference or timm:NAME; left out: the newest run."),
 ]
 
 

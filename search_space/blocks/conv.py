@@ -8,8 +8,8 @@ from typing import Annotated
 from torch import nn
 
 from search_space.blocks.base import Block
-from search_space.component import register
-from search_space.layers import ACTIVATION, BuildContext, conv_norm_act
+from search_space.component import added, register
+from search_space.layers import ACTIVATION, PADDING, BuildContext, conv_norm_act
 from search_space.rules import KERNEL_SIZE
 
 
@@ -20,8 +20,18 @@ class Conv(Block):
 
     kernel_size: Annotated[int, KERNEL_SIZE] = 3
     activation: Annotated[str, ACTIVATION] = "relu"
+    padding: Annotated[str, PADDING] = added("symmetric")
+
+    def unused_fields(self) -> tuple[str, ...]:
+        return ("padding",) if self.stride == 1 or self.kernel_size == 1 else ()
 
     def build(self, in_channels: int, context: BuildContext) -> nn.Module:
         return conv_norm_act(
-            in_channels, self.out_channels, self.kernel_size, context, stride=self.stride, act=self.activation
+            in_channels,
+            self.out_channels,
+            self.kernel_size,
+            context,
+            stride=self.stride,
+            act=self.activation,
+            padding=self.padding,
         )

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 from torch import nn
 
 from search_space.blocks.inverted_residual import InvertedResidual
-from search_space.component import register
-from search_space.layers import BuildContext, conv_norm_act, round_channels
+from search_space.component import added, register
+from search_space.errors import InputError
+from search_space.layers import BuildContext, MixedDepthwise, conv_norm_act, norm_act
+from search_space.rules import CHANNELS, CHANNELS_OR_NONE, Integer
 
 
 @register("mbconv")
@@ -17,17 +20,41 @@ class MBConv(InvertedResidual):
     """1×1 expansion → depthwise k×k → (squeeze-excite) → 1×1 linear projection.
 
     Sandler et al. 2018 (MobileNetV2), table 1; squeeze-excite as in Tan et al. 2019 (MnasNet) and Howard et al. 2019
-    (MobileNetV3). The expansion is left out at `expand_ratio` 1.
+    (MobileNetV3). The expansion is left out at `expand_ratio` 1, unless `expanded_channels` are given.
+
+    `mixed_kernels` above 1: so many shares of the channels have kernels of their own size, `kernel_size`, 2 more, 4
+    more, … (Tan & Le 2019, MixConv); MixNet has 1×1 convolutions in groups, too.
     """
+
+    group_size: Annotated[int, CHANNELS_OR_NONE] = added(1)
+    mixed_kernels: Annotated[int, Integer(1, 16)] = added(1)
+    expand_groups: Annotated[int, CHANNELS] = added(1)
+    project_groups: Annotated[int, CHANNELS] = added(1)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.mixed_kernels > 1 and (self.group_size != 1 or self.downsampling != "strided"):
+            rule = "mixed_kernels are for depthwise convolutions, whose downsampling is strided"
+            raise InputError(rule, self.mixed_kernels, field="mixed_kernels", remedy="leave out one of the fields")
+
+    def unused_fields(self) -> tuple[str, ...]:
+        return (*super().unused_fields(), *(() if self.expands else ("expand_groups",)))
+
+    def spatial(self, in_channels: int, out_channels: int, context: BuildContext) -> list[nn.Module]:
+        if self.mixed_kernels == 1:
+            return super().spatial(in_channels, out_channels, context)
+        if out_channels < self.mixed_kernels:
+            raise InputError("mixed_kernels may not outnumber the expanded channels", self.mixed_kernels)
+        sizes = range(self.kernel_size, self.kernel_size + 2 * self.mixed_kernels, 2)
+        conv = MixedDepthwise(out_channels, sizes, self.stride, self.padding)
+        return [norm_act(conv, out_channels, context, self.activation)]
 
     def layers(self, in_channels: int, context: BuildContext) -> list[nn.Module]:
         layers: list[nn.Module] = []
         wide = in_channels
-        if self.expand_ratio != 1:
-            wide = round_channels(in_channels * self.expand_ratio)
-            layers.append(conv_norm_act(in_channels, wide, 1, context, act=self.activation))
-        depthwise = conv_norm_act(
-            wide, wide, self.kernel_size, context, stride=self.stride, groups=wide, act=self.activation
-        )
-        project = conv_norm_act(wide, self.out_channels, 1, context)
-        return [*layers, depthwise, *self.squeeze_excite(in_channels, wide), project]
+        if self.expands:
+            wide = self.wide(in_channels)
+            expand = conv_norm_act(in_channels, wide, 1, context, groups=self.expand_groups, act=self.activation)
+            layers.append(expand)
+        project = conv_norm_act(wide, self.out_channels, 1, context, groups=self.project_groups)
+        return [*layers, *self.spatial(wide, wide, context), *self.squeeze_excite(in_channels, wide), project]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
 
@@ -11,12 +13,12 @@ import pytest
 import torch
 
 import search_space
-from search_space import Block, count_cost, load_architecture
+from search_space import Block, InputError, count_cost, load_architecture
 from search_space.component import component_types, field_rules, from_dict
 from search_space.layers import BuildContext
 from search_space.network import initialise
 from search_space.outline import outline_of
-from search_space.rules import Integer, OneOf
+from search_space.rules import Flag, Integer, OneOf
 
 TYPES = component_types("block")
 pytestmark = pytest.mark.parametrize("name", sorted(TYPES))
@@ -27,12 +29,18 @@ def variants(name: str, *, busy_behind: int = 0) -> list[Block]:
     default = cast(Block, from_dict("block", {"type": name, "out_channels": 16}))
     made = [default, dataclasses.replace(default, stride=2)]
     for field, rule in field_rules(TYPES[name]).items():
+        if field in ("out_channels", "stride"):
+            continue
+        values: Sequence[object] = (0.25, 1)
         if isinstance(rule, OneOf):
-            made += [dataclasses.replace(default, **{field: option}) for option in rule.options]
-        elif isinstance(rule, Integer) and rule.odd:
-            made += [dataclasses.replace(default, **{field: odd}) for odd in (1, 3, 5, 7)]
-        elif field not in ("out_channels", "stride"):
-            made += [dataclasses.replace(default, **{field: value}) for value in (0.25, 1)]
+            values = rule.options
+        elif isinstance(rule, Flag):
+            values = (True, False)
+        elif isinstance(rule, Integer):
+            values = (1, 3, 5, 7) if rule.odd else (0, 1, 2, 8)
+        for value in values:
+            with contextlib.suppress(InputError):  # not a legal value, or not beside the defaults of other fields
+                made.append(dataclasses.replace(default, **{field: value}))
     return [block for block in made if not (busy_behind and block.does_nothing(busy_behind))]
 
 

@@ -13,6 +13,7 @@ from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import nn
 
 from latency import Conditions, LatencyTable, Times
 from latency.runtimes import Runtime, Timed, TimedParts
@@ -69,6 +70,9 @@ class FakeRuntime(Runtime):
     def open(self, architecture: Architecture) -> Timed:
         ms = self.scale * sum(map(true_ms, parts(architecture))) + self.overhead_ms
         return FakeTimed(ms, type(self).speed)
+
+    def open_module(self, module: nn.Module, input_shape: tuple[int, ...]) -> Timed:
+        return FakeTimed(sum(p.numel() for p in module.parameters()) / 1e6, type(self).speed)
 
     def open_parts(self, architecture: Architecture) -> TimedParts:
         return FakeParts(list(map(true_ms, parts(architecture))), type(self).speed)

@@ -97,8 +97,9 @@ def test_identity_depends_on_everything_else(changes: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("field", [f.name for f in dataclasses.fields(MBConv)])
 def test_identity_depends_on_every_field_of_a_block(field: str) -> None:
-    words = {"activation": "silu", "se_variant": "mobilenetv3"}
-    base = MBConv(out_channels=16, se_ratio=0.25)
+    words = {"activation": "silu", "se_variant": "mobilenetv3", "padding": "same", "downsampling": "blur"}
+    words |= {"stride": 4, "shortcut": False, "expanded_channels": 40, "se_channels": 5}
+    base = MBConv(out_channels=16, stride=2, se_ratio=0.25)
     changed = dataclasses.replace(base, **{field: words[field] if field in words else getattr(base, field) * 3})
     assert tiny(stages=(Stage((changed,)),)).arch_id != tiny(stages=(Stage((base,)),)).arch_id
 

@@ -75,7 +75,7 @@ ARCHITECTURES = [
         "{choice: [mbconv]},",
         "block type must be a known name, got {'choice': ['mbconv']} (FILE:6, stages[0]",
     ),
-    ("type: mbconv, ", "", "a block needs a type (FILE:6, stages[0]); add one of conv, depthwise_separable"),
+    ("type: mbconv, ", "", "a block needs a type (FILE:6, stages[0]); add one of condconv, conv"),
     ("size: 3", "size: 4", "kernel_size must be odd, got 4 (FILE:6, stages[0].kernel_size); use 3 or 5"),
     (
         "size: 3",
@@ -103,7 +103,7 @@ ARCHITECTURES = [
         "a key may stand only once, got 'num_layers' (FILE:6, stages[0]); remove",
     ),
     ("channels: 16", "channels: 99999", "out_channels must be 1 to 65536, got 99999 (FILE:6, stages[0].out_channels)"),
-    ("- type: conv\n  out", "- out", "a block needs a type (FILE:7, stages[1]); add one of conv"),
+    ("- type: conv\n  out", "- out", "a block needs a type (FILE:7, stages[1]); add one of condconv, conv"),
     ("  out_channels: 24\n", "", "conv needs out_channels (FILE:7, stages[1]); add out_channels"),
     (
         "channels: 24",
