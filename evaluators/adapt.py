@@ -49,4 +49,5 @@ def proxy_form(
 
 
 def _widened(part: _Part, width_mult: float) -> _Part:
-    return dataclasses.replace(part, out_channels=round_channels(part.out_channels * width_mult))
+    widths = {name: round_channels(getattr(part, name) * width_mult) for name in part.width_fields}
+    return dataclasses.replace(part, **widths)

@@ -29,6 +29,8 @@ class Component(ABC):
     """What it is a kind of: `block`, `stem` or `head`."""
     type: ClassVar[str]
     """The name by which files refer to it."""
+    width_fields: ClassVar[tuple[str, ...]] = ()
+    """The fields that are numbers of channels, which a width multiplier multiplies."""
 
     def __post_init__(self) -> None:
         for name, rule in field_rules(self.__class__).items():

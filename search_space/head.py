@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar
 from torch import nn
 
 from search_space.component import Component, register
-from search_space.layers import ACTIVATION, BuildContext, Linear, activation, conv_norm_act
+from search_space.layers import ACTIVATION, BuildContext, Linear, TruncatedLinear, activation, conv_norm_act
 from search_space.rules import CHANNELS_OR_NONE, RATE
 
 
@@ -33,6 +33,7 @@ class PooledHead(Head):
     "efficient" (Howard et al. 2019, figure 5): `conv_channels` 960 and, after the pool, `hidden_channels` 1280.
     """
 
+    width_fields: ClassVar[tuple[str, ...]] = ("conv_channels", "hidden_channels")
     conv_channels: Annotated[int, CHANNELS_OR_NONE] = 0
     hidden_channels: Annotated[int, CHANNELS_OR_NONE] = 0
     activation: Annotated[str, ACTIVATION] = "relu"
@@ -58,3 +59,19 @@ class PooledHead(Head):
             layers.append(nn.Dropout(self.dropout))
         layers.append(Linear(channels, num_classes))
         return nn.Sequential(*layers)
+
+
+@register("pooled_norm")
+@dataclass(frozen=True, kw_only=True)
+class PooledNormHead(Head):
+    """Global average pool → layer norm → dropout → linear: the head of ConvNeXt (Liu et al. 2022)."""
+
+    dropout: Annotated[float, RATE] = 0.0
+
+    def at_inference(self) -> PooledNormHead:
+        return replace(self, dropout=0.0)
+
+    def build(self, in_channels: int, num_classes: int, context: BuildContext) -> nn.Module:
+        dropout = [nn.Dropout(self.dropout)] if self.dropout > 0 else []
+        norm, linear = nn.LayerNorm(in_channels, eps=1e-6), TruncatedLinear(in_channels, num_classes)
+        return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), norm, *dropout, linear)

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
+from search_space.branches import Concat, PassOn, Sum
 from search_space.layers import Residual
 from search_space.memory import PeakElements, peak_elements
 
@@ -33,6 +34,14 @@ with warnings.catch_warnings():
         matmul_flop_jit,
     )
 
+
+
+def _attention_macs(inputs: list[Any], outputs: list[Any]) -> int:
+    """Of query · keyᵀ and scores · value; [..., L, E], [..., S, E], [..., S, V] → [..., L, V]."""
+    query, key, value = (get_shape(given) for given in inputs[:3])
+    return math.prod(query) * key[-2] + math.prod(query[:-1]) * key[-2] * value[-1]
+
+
 _COUNTED: dict[str, Callable[[list[Any], list[Any]], Any]] = {
     "aten::_convolution": conv_flop_jit,
     "aten::linear": linear_flop_jit,
@@ -41,9 +50,10 @@ _COUNTED: dict[str, Callable[[list[Any], list[Any]], Any]] = {
     "aten::mm": matmul_flop_jit,
     "aten::bmm": bmm_flop_jit,
     "aten::einsum": einsum_flop_jit,
+    "aten::scaled_dot_product_attention": _attention_macs,
 }
 # Modules of these packages say all about themselves in `repr`, so that it can stand for them.
-_DESCRIBED_BY_REPR = ("torch.nn.", "search_space.layers")
+_DESCRIBED_BY_REPR = ("torch.nn.", "search_space.")
 _shared: dict[tuple[type, str], Layer] = {}
 
 
@@ -71,6 +81,12 @@ def outline_of(module: nn.Module) -> Outline:
         return Chain([outline_of(layer) for layer in module])
     if type(module) is Residual:
         return Shortcut(outline_of(module.branch))
+    if type(module) is Sum:
+        return Branches(outline_of(module.branch), outline_of(module.shortcut), added=True)
+    if type(module) is Concat:
+        return Branches(outline_of(module.first), outline_of(module.second), added=False)
+    if type(module) is PassOn:
+        return Beside(outline_of(module.branch), kept=module.kept, begin=module.begin)
     if all(type(layer).__module__.startswith(_DESCRIBED_BY_REPR) for layer in module.modules()):
         return _shared.setdefault((type(module), repr(module)), Layer(module))
     return Layer(module)
@@ -121,6 +137,49 @@ class Shortcut:
         branch = self._branch.count(shape)
         peak = max(branch.peak.input_kept, math.prod(shape) + math.prod(branch.output_shape))
         return Counted(branch.macs, branch.activations, PeakElements(peak, peak), branch.output_shape)
+
+
+class Branches:
+    """Two branches of x, one after the other, whose outputs are added or concatenated along the channels."""
+
+    def __init__(self, first: Outline, second: Outline, *, added: bool) -> None:
+        self._first = first
+        self._second = second
+        self._added = added
+
+    def count(self, shape: tuple[int, ...]) -> Counted:
+        """Both; the first one's output is alive while the second runs. A sum is written over one of them."""
+        first, second = self._first.count(shape), self._second.count(shape)
+        channels, *size = first.output_shape
+        both = math.prod(first.output_shape) + math.prod(second.output_shape)
+        joined = both if self._added else 2 * both
+        waiting = math.prod(first.output_shape)
+        alone = max(first.peak.input_kept, waiting + second.peak.alone, joined)
+        kept = max(first.peak.input_kept, waiting + second.peak.input_kept, math.prod(shape) + joined)
+        output_shape = (channels if self._added else channels + second.output_shape[0], *size)
+        return Counted(
+            first.macs + second.macs, first.activations + second.activations, PeakElements(alone, kept), output_shape
+        )
+
+
+class Beside:
+    """The first `kept` channels of x beside the branch's output; the branch reads x from channel `begin` on."""
+
+    def __init__(self, branch: Outline, *, kept: int, begin: int) -> None:
+        self._branch = branch
+        self._kept = kept
+        self._begin = begin
+
+    def count(self, shape: tuple[int, ...]) -> Counted:
+        """The branch, with all of x alive until both are written side by side."""
+        channels, *size = shape
+        read = (channels - self._begin, *size)
+        branch = self._branch.count(read)
+        output_shape = (self._kept + branch.output_shape[0], *size)
+        whole = math.prod(shape)
+        joining = whole + math.prod(branch.output_shape) + math.prod(output_shape)
+        peak = max(whole - math.prod(read) + branch.peak.input_kept, joining)
+        return Counted(branch.macs, branch.activations, PeakElements(peak, peak), output_shape)
 
 
 def _trace(module: nn.Module, shape: tuple[int, ...]) -> Counted:

@@ -10,11 +10,15 @@ from search_space.feature_map_part import FeatureMapPart
 
 @dataclass(frozen=True, kw_only=True)
 class Block(FeatureMapPart):
-    """One residual unit of a network: [N, in, H, W] → [N, out_channels, ceil(H/stride), ceil(W/stride)].
+    """One residual unit of a network: [N, in, H, W] → [N, out_channels, out_size(H), out_size(W)].
 
     A block type is a frozen dataclass in a file of this folder, decorated with `@register("its_name")`. It declares its
     fields with their rules and builds its module; cost, latency, files, search and export work from these two alone.
-    Fields that have no effect beside others are named by `unused_fields`.
+    Fields that have no effect beside others are named by `unused_fields`, those that are numbers of channels by
+    `width_fields`.
+
+    Its modules take any batch, and keep the batch first in all that passes between them. They say how they begin by a
+    method `initialise`, and all about themselves in `repr` (PyTorch's `extra_repr`): those of equal `repr` cost the same.
     """
 
     kind: ClassVar[str] = "block"

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import dataclasses
+import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
 
@@ -11,11 +14,11 @@ import pytest
 import torch
 
 import search_space
-from search_space import Block, count_cost, load_architecture
+from search_space import Block, InputError, count_cost, load_architecture
 from search_space.component import component_types, field_rules, from_dict
 from search_space.layers import BuildContext
 from search_space.network import initialise
-from search_space.outline import outline_of
+from search_space.outline import Counted, Layer, outline_of
 from search_space.rules import Integer, OneOf
 
 TYPES = component_types("block")
@@ -27,18 +30,24 @@ def variants(name: str, *, busy_behind: int = 0) -> list[Block]:
     default = cast(Block, from_dict("block", {"type": name, "out_channels": 16}))
     made = [default, dataclasses.replace(default, stride=2)]
     for field, rule in field_rules(TYPES[name]).items():
+        if field in ("out_channels", "stride"):
+            continue
+        values: Sequence[object] = (0.25, 1)
         if isinstance(rule, OneOf):
-            made += [dataclasses.replace(default, **{field: option}) for option in rule.options]
-        elif isinstance(rule, Integer) and rule.odd:
-            made += [dataclasses.replace(default, **{field: odd}) for odd in (1, 3, 5, 7)]
-        elif field not in ("out_channels", "stride"):
-            made += [dataclasses.replace(default, **{field: value}) for value in (0.25, 1)]
+            values = rule.options
+        elif isinstance(rule, Integer):
+            values = (1, 3, 5, 7) if rule.odd else (0, 1, 2, 8)
+        for value in values:
+            with contextlib.suppress(InputError):  # not a legal value, or not beside the defaults of other fields
+                made.append(dataclasses.replace(default, **{field: value}))
     return [block for block in made if not (busy_behind and block.does_nothing(busy_behind))]
 
 
 @pytest.mark.parametrize(("in_channels", "size"), [(16, 8), (24, 7), (16, 1)])
 def test_shapes_are_those_declared(name: str, in_channels: int, size: int) -> None:
     for block in variants(name):
+        if size < block.stride and block.out_size(size) == 0:
+            continue  # no network gets so far: its strides divide its image to one pixel at least
         module = block.build(in_channels, BuildContext(drop_path=0.1))
         initialise(module)
         out = module.eval()(torch.randn(2, in_channels, size, size))
@@ -64,8 +73,35 @@ def test_it_is_counted(name: str) -> None:
     for block in variants(name, busy_behind=16):
         module = block.build(16, BuildContext()).eval().requires_grad_(False)
         counted = outline_of(module).count((16, 8, 8))
+        assert counted == Layer(module).count((16, 8, 8))  # part by part as in one piece
         assert counted.macs > 0
         assert counted.output_shape == (block.out_channels, block.out_size(8), block.out_size(8))
+
+
+def test_modules_of_equal_repr_cost_the_same(name: str) -> None:
+    """By it, the counter knows modules again."""
+    counted: dict[str, Counted] = {}
+    for block in variants(name, busy_behind=16):
+        module = block.build(16, BuildContext()).eval().requires_grad_(False)
+        cost = Layer(module).count((16, 8, 8))
+        assert counted.setdefault(repr(module), cost) == cost
+
+
+def test_widths_are_fields(name: str) -> None:
+    assert "out_channels" in TYPES[name].width_fields
+    assert set(TYPES[name].width_fields) <= set(field_rules(TYPES[name]))
+    wide = {field: 64 for field in TYPES[name].width_fields}
+    assert cast(Block, from_dict("block", {"type": name, **wide})).out_channels == 64
+
+
+def test_every_layer_is_initialised(name: str) -> None:
+    """Parameters that nobody initialises would be whatever the memory held."""
+    for block in variants(name, busy_behind=16):
+        module = block.build(16, BuildContext())
+        for parameter in module.parameters():
+            parameter.data.fill_(math.nan) if parameter.dim() > 1 else None
+        initialise(module)
+        assert all(torch.isfinite(parameter).all() for parameter in module.parameters())
 
 
 @torch.no_grad()
