@@ -1,6 +1,6 @@
 """How the branches of a block come together: added, concatenated, or beside channels that are passed on.
 
-Modules that are wired by these are counted branch by branch (`outline.py`), so that their layers are shared with others.
+Modules wired by these are counted branch by branch (`outline.py`), so that their layers are shared with others.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ class FeatureMapPart(Component):
     def out_size(self, size: int) -> int:
         """Height (or width) after the part, from the one before it, in pixels.
 
-        Rounded up, as convolutions with padding do. A type without padding overrides it; it may round down, but gives at
-        least 1 if `size` is at least the stride.
+        Rounded up, as convolutions with padding do. A type without padding overrides it; it may round down, but gives
+        at least 1 if `size` is at least the stride.
         """
         return -(-size // self.stride)

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -19,7 +20,6 @@ WITH_STATISTICS = FOLDED | {
     "native_layer_norm",
     "native_group_norm",
     "max_pool2d_with_indices",
-    "_scaled_dot_product_flash_attention_for_cpu",
 }
 
 
@@ -74,10 +74,10 @@ def peak_elements(module: nn.Module, input_shape: tuple[int, ...]) -> tuple[Peak
 
     The module, in eval mode, runs once. A tensor lives from the operation that makes it to the last that reads it. At
     an operation, all that it reads and writes is alive, except that a point-wise operation writes over an input which
-    nobody reads later.
+    nobody reads later. Attention runs as matrix products and softmax, so that its scores count as a tensor.
     """
     x = torch.zeros(1, *input_shape)
-    with torch.no_grad(), _Recorder(module) as recorder:
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), _Recorder(module) as recorder:
         output = module(x)
     (first,) = recorder.storages(x)
     (last,) = recorder.storages(output)

@@ -35,7 +35,6 @@ with warnings.catch_warnings():
     )
 
 
-
 def _attention_macs(inputs: list[Any], outputs: list[Any]) -> int:
     """Of query · keyᵀ and scores · value; [..., L, E], [..., S, E], [..., S, V] → [..., L, V]."""
     query, key, value = (get_shape(given) for given in inputs[:3])

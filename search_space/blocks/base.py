@@ -18,7 +18,8 @@ class Block(FeatureMapPart):
     `width_fields`.
 
     Its modules take any batch, and keep the batch first in all that passes between them. They say how they begin by a
-    method `initialise`, and all about themselves in `repr` (PyTorch's `extra_repr`): those of equal `repr` cost the same.
+    method `initialise`, and all about themselves in `repr` (PyTorch's `extra_repr`): those of equal `repr` cost the
+    same.
     """
 
     kind: ClassVar[str] = "block"

@@ -47,9 +47,9 @@ class ConvNeXt(Block):
     """x + layer scale · (depthwise k×k → layer norm → 1×1 expansion → activation → 1×1). Liu et al. 2022,
     arXiv:2201.03545, figure 4.
 
-    Where stride or channels change, ConvNeXt's separate downsampling stands in front: layer norm, then a convolution whose
-    kernel is the stride, without padding; sizes are rounded down. `layer_scale` is the factor's initial value, 0 leaves it
-    out. Norms are layer norms with eps 1e-6, whatever the network's batch norms have.
+    Where stride or channels change, ConvNeXt's separate downsampling stands in front: layer norm, then a convolution
+    whose kernel is the stride, without padding; sizes are rounded down. `layer_scale` is the factor's initial value, 0
+    leaves it out. Norms are layer norms with eps 1e-6, whatever the network's batch norms have.
     """
 
     kernel_size: Annotated[int, KERNEL_SIZE] = 7

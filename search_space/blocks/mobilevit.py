@@ -83,9 +83,9 @@ class MobileViT(Block):
     """Local k×k → 1×1 to `transformer_dim` → transformer over patches → 1×1 → fusion with the input, k×k.
     Mehta & Rastegari 2022, arXiv:2110.02178, figure 1 (b).
 
-    The transformer has `transformer_depth` layers with `num_heads` heads, pre-norm, whose feed-forward part is `mlp_ratio`
-    times as wide. The paper's block has no stride; with one, the local convolution has it, and its output, not the input,
-    is what is fused.
+    The transformer has `transformer_depth` layers with `num_heads` heads, pre-norm, whose feed-forward part is
+    `mlp_ratio` times as wide. The paper's block has no stride; with one, the local convolution has it, and its output,
+    not the input, is what is fused.
     """
 
     width_fields: ClassVar[tuple[str, ...]] = ("out_channels", "transformer_dim")

@@ -72,8 +72,6 @@ class ResNetBottleneck(ResNetBlock):
         act = self.activation
         return [
             conv_norm_act(in_channels, width, 1, context, act=act),
-            conv_norm_act(
-                width, width, self.kernel_size, context, stride=self.stride, groups=self.groups, act=act
-            ),
+            conv_norm_act(width, width, self.kernel_size, context, stride=self.stride, groups=self.groups, act=act),
             conv_norm_act(width, self.out_channels, 1, context),
         ]

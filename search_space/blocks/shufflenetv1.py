@@ -23,12 +23,12 @@ _BOTTLENECK = 4
 class ShuffleNetV1(Block):
     """1×1 in groups → shuffle → depthwise k×k → 1×1 in groups, then the activation. Zhang et al. 2018, figure 2.
 
-    The middle has a quarter of the output's channels, rounded up to a multiple of `groups`. The shortcut is x itself where
-    the shapes are equal; where the channels grow, x is average-pooled with the stride (3×3) and stands beside the branch,
-    which gives the channels that are missing; else there is none.
+    The middle has a quarter of the output's channels, rounded up to a multiple of `groups`. The shortcut is x itself
+    where the shapes are equal; where the channels grow, x is average-pooled with the stride (3×3) and stands beside the
+    branch, which gives the channels that are missing; else there is none.
 
-    `first_groups` are those of the first 1×1 convolution: 0 means `groups`, too; the paper has 1 where the input has few
-    channels. Channels that cannot be divided by the groups are divided by their greatest common divisor.
+    `first_groups` are those of the first 1×1 convolution: 0 means `groups`, too; the paper has 1 where the input has
+    few channels. Channels that cannot be divided by the groups are divided by their greatest common divisor.
     """
 
     kernel_size: Annotated[int, KERNEL_SIZE] = 3

@@ -22,8 +22,8 @@ class ShuffleNetV2(Block):
     """Channel split → 1×1 → depthwise k×k → 1×1 on one half → concatenation → shuffle. Ma et al. 2018,
     arXiv:1807.11164, figure 3 (c).
 
-    Where stride or channels change (d), both halves of the output come from the whole input: one as above, the other by a
-    depthwise k×k convolution → 1×1. There is no sum, hence no stochastic depth. `out_channels` must be even.
+    Where stride or channels change (d), both halves of the output come from the whole input: one as above, the other by
+    a depthwise k×k convolution → 1×1. There is no sum, hence no stochastic depth. `out_channels` must be even.
     """
 
     kernel_size: Annotated[int, KERNEL_SIZE] = 3

@@ -90,7 +90,7 @@ def test_modules_of_equal_repr_cost_the_same(name: str) -> None:
 def test_widths_are_fields(name: str) -> None:
     assert "out_channels" in TYPES[name].width_fields
     assert set(TYPES[name].width_fields) <= set(field_rules(TYPES[name]))
-    wide = {field: 64 for field in TYPES[name].width_fields}
+    wide = dict.fromkeys(TYPES[name].width_fields, 64)
     assert cast(Block, from_dict("block", {"type": name, **wide})).out_channels == 64
 
 

@@ -98,9 +98,9 @@ def test_the_shortcuts_of_shufflenetv1() -> None:
 
 
 def test_groups_that_do_not_divide_are_brought_down() -> None:
-    assert macs(ShuffleNetV1(out_channels=32, groups=4, first_groups=4), 10, 4) == (
-        10 * 8 // 2 + 9 * 8 + 8 * 22 // 2
-    ) * 16
+    assert (
+        macs(ShuffleNetV1(out_channels=32, groups=4, first_groups=4), 10, 4) == (10 * 8 // 2 + 9 * 8 + 8 * 22 // 2) * 16
+    )
 
 
 def test_groups_of_the_first_convolution_said_twice_are_one_value() -> None:
@@ -166,12 +166,14 @@ def test_pixels_attend_to_those_at_their_own_place_in_a_patch() -> None:
 
 
 def test_heads_must_divide_the_transformer() -> None:
-    with pytest.raises(InputError, match="transformer_dim must be a multiple of num_heads, 5, got 96; change one of them"):
+    with pytest.raises(
+        InputError, match="transformer_dim must be a multiple of num_heads, 5, got 96; change one of them"
+    ):
         MobileViT(out_channels=16, num_heads=5)
 
 
-# As published in the facts from which this was built, the transformer's linear layers counted for one of the four places
-# of a 2×2 patch, and no attention: what a counter gives that takes the first dimension, images × places, for the batch.
+# The transformer's linear layers for one of the four places of a 2×2 patch, and no attention: what a counter gives that
+# takes the first dimension, images × places, for the batch. One finds these figures, too; they are too few.
 ONE_PLACE = {"mobilevit-xxs": 228_909_568, "mobilevit-xs": 683_027_456, "mobilevit-s": 1_275_544_576}
 
 

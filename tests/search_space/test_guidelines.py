@@ -65,7 +65,10 @@ def test_branches_stand_beside_the_longest_chain() -> None:
     assert beside(ResNetBasic(out_channels=32, stride=2), 16) == (3, 2)
     assert beside(ShuffleNetV2(out_channels=32, stride=2), 16) == (5, 3)
     assert beside(ShuffleNetV1(out_channels=24, stride=2), 12) == (4, 3)
-    assert beside(MBConv(out_channels=16, se_ratio=0.25), 16) == (6, 6)  # expansion, depthwise, pool, 1×1, 1×1, projection
+    assert beside(MBConv(out_channels=16, se_ratio=0.25), 16) == (
+        6,
+        6,
+    )  # expansion, depthwise, pool, 1×1, 1×1, projection
     # Local, to the transformer; queries with keys and values, scores, mix, projection, 2 linear; back, fusion.
     assert beside(MobileViT(out_channels=16, transformer_depth=1), 16) == (10, 10)
 
