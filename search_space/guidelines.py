@@ -117,7 +117,8 @@ def operations(shape: PartShape) -> list[Operation]:
         x = torch.empty(1, shape.in_channels, shape.size, shape.size)
     with torch.no_grad(), _Recorder() as recorder:
         module(x)
-    return recorder.operations
+    ran: list[Operation] = recorder.operations
+    return ran
 
 
 def _figures(operations: Sequence[Operation]) -> Guidelines:

@@ -38,7 +38,8 @@ with warnings.catch_warnings():
 def _attention_macs(inputs: list[Any], outputs: list[Any]) -> int:
     """Of query · keyᵀ and scores · value; [..., L, E], [..., S, E], [..., S, V] → [..., L, V]."""
     query, key, value = (get_shape(given) for given in inputs[:3])
-    return math.prod(query) * key[-2] + math.prod(query[:-1]) * key[-2] * value[-1]
+    scores = math.prod(query[:-1]) * key[-2]
+    return int(scores * (query[-1] + value[-1]))
 
 
 _COUNTED: dict[str, Callable[[list[Any], list[Any]], Any]] = {

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from search_space.layers import ACTIVATION_TYPES
 
+NORM_TYPES = (nn.BatchNorm2d, nn.GroupNorm, nn.LayerNorm)
 Batch = tuple[Tensor, Tensor]
 Score = Callable[[nn.Module, Sequence[Batch]], float]
 
@@ -42,7 +43,7 @@ def synflow(model: nn.Module, batches: Sequence[Batch]) -> float:
     """
     linear = copy.deepcopy(model).double().eval()
     for module in linear.modules():
-        if isinstance(module, nn.BatchNorm2d):
+        if isinstance(module, NORM_TYPES):
             module.forward = _unchanged  # type: ignore[method-assign,assignment]
     with torch.no_grad():
         for weight in linear.parameters():

@@ -79,7 +79,7 @@ def _network(rows: Sequence[tuple[PartShape, Guidelines]]) -> dict[str, float]:
     accessed = sum(figures.memory_access_bytes for _, figures in rows)
 
     def share(name: str) -> float:
-        return sum(getattr(figures, name) * figures.memory_access_bytes for _, figures in rows) / accessed
+        return float(sum(getattr(figures, name) * figures.memory_access_bytes for _, figures in rows) / accessed)
 
     return {
         "macs": sum(figures.macs for _, figures in rows),

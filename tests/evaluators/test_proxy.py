@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from support import of_all_types
 
 from evaluators import EvaluationFailed, ProxyTraining, Recipe, load_images, make_image_data
 from evaluators.adapt import proxy_form
@@ -14,6 +15,7 @@ from search_space import Architecture, Block, Stage, build_model, load_architect
 from search_space.blocks.conv import Conv
 from search_space.blocks.identity import Identity
 from search_space.head import PooledHead
+from search_space.layers import round_channels
 from search_space.stem import ConvStem
 
 
@@ -70,6 +72,19 @@ def test_proxy_form_leaves_a_feature_map(name: str, resolution: int) -> None:
     # Only strides differ: the proxy has all the channels, kernels and depth of the network.
     for block, original in zip(form.blocks, network.blocks, strict=True):
         assert block == dataclasses.replace(original, stride=block.stride)
+
+
+def test_a_width_multiplier_multiplies_every_width() -> None:
+    network = load_architecture("mobilevit-s")
+    form = proxy_form(network, resolution=32, final_size=2, num_classes=7, width_mult=0.5)
+    for block, original in zip(form.blocks, network.blocks, strict=True):
+        widths = {name: round_channels(getattr(original, name) / 2) for name in original.width_fields}
+        assert block == dataclasses.replace(original, stride=block.stride, **widths)
+    assert {name for block in form.blocks for name in block.width_fields} == {"out_channels", "transformer_dim"}
+
+
+def test_a_network_with_all_types_of_blocks_learns(digits: ProxyTraining) -> None:
+    assert score(of_all_types(), digits)["accuracy"] > 0.3
 
 
 def with_blocks(*blocks: Block) -> Architecture:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from support import SMALL_SPACE, nas
+from support import SMALL_SPACE, nas, of_all_types
 from torch import Tensor, nn
 
 from evaluators import EvaluationFailed, ProxyTraining, Recipe, ZeroCost, load_images
@@ -110,6 +110,13 @@ def test_the_model_is_left_as_it_was(name: str) -> None:
 def test_published_networks_have_a_score(name: str, reference: str) -> None:
     evaluator = ZeroCost(name, load_images("digits"), device="cpu")
     (report,) = evaluator.evaluate(load_architecture(reference), seed=0)
+    assert math.isfinite(report.metrics[name])
+
+
+@pytest.mark.parametrize("name", sorted(SCORES))
+def test_networks_with_all_types_of_blocks_have_a_score(name: str) -> None:
+    """Layer norms, attention, layer scale and smooth activations included."""
+    (report,) = ZeroCost(name, load_images("digits"), device="cpu").evaluate(of_all_types(), seed=0)
     assert math.isfinite(report.metrics[name])
 
 
