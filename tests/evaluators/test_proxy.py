@@ -5,7 +5,6 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from support import of_all_types
 
 from evaluators import EvaluationFailed, ProxyTraining, Recipe, load_images, make_image_data
 from evaluators.adapt import proxy_form
@@ -28,7 +27,9 @@ def digits() -> ProxyTraining:
     return ProxyTraining(load_images("digits"), device="cpu")
 
 
-@pytest.mark.parametrize("name", ["mobilenetv3-small", "mobilenetv3-large", "mobilenetv2"])
+@pytest.mark.parametrize(
+    "name", ["mobilenetv3-small", "mobilenetv3-large", "mobilenetv2", "shufflenetv2-x0.5", "mobilevit-xxs"]
+)
 def test_references_beat_chance_by_far(name: str, digits: ProxyTraining) -> None:
     """Chance is 10 %. Measured for these: 70 to 90 %; a proxy without the measures of proxy.py stays at 12 to 27 %."""
     assert score(load_architecture(name), digits)["accuracy"] > 0.45
@@ -81,10 +82,6 @@ def test_a_width_multiplier_multiplies_every_width() -> None:
         widths = {name: round_channels(getattr(original, name) / 2) for name in original.width_fields}
         assert block == dataclasses.replace(original, stride=block.stride, **widths)
     assert {name for block in form.blocks for name in block.width_fields} == {"out_channels", "transformer_dim"}
-
-
-def test_a_network_with_all_types_of_blocks_learns(digits: ProxyTraining) -> None:
-    assert score(of_all_types(), digits)["accuracy"] > 0.3
 
 
 def with_blocks(*blocks: Block) -> Architecture:

@@ -9,6 +9,7 @@ import pytest
 import timm
 import torch
 import torch.nn.functional as F
+from support import SMALL_SPACE, space
 from timm.layers import set_fused_attn
 from torch import nn
 
@@ -170,6 +171,21 @@ def test_heads_must_divide_the_transformer() -> None:
         InputError, match="transformer_dim must be a multiple of num_heads, 5, got 96; change one of them"
     ):
         MobileViT(out_channels=16, num_heads=5)
+
+
+def test_choices_that_do_not_go_together_are_refused_with_their_place() -> None:
+    text = SMALL_SPACE.replace("fused_mbconv]}", "mobilevit]}, num_heads: {choice: [4, 5]}, transformer_dim: 80")
+    assert space(text)
+    with pytest.raises(
+        InputError, match=r"^transformer_dim must be a multiple of num_heads, 5, got 84 \(space.yaml:8, "
+    ):
+        space(text.replace("transformer_dim: 80", "transformer_dim: 84"))
+    with pytest.raises(InputError, match=r"^out_channels of shufflenetv2 must be even, got 17 \(space.yaml:8, "):
+        space(
+            SMALL_SPACE.replace("fused_mbconv", "shufflenetv2").replace(
+                "out_channels: 16, stride: 1", "out_channels: 17"
+            )
+        )
 
 
 # The transformer's linear layers for one of the four places of a 2×2 patch, and no attention: what a counter gives that
