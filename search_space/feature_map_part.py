@@ -15,7 +15,7 @@ from search_space.rules import CHANNELS, STRIDE
 
 @dataclass(frozen=True, kw_only=True)
 class FeatureMapPart(Component):
-    """[N, in, H, W] → [N, out_channels, ceil(H/stride), ceil(W/stride)]."""
+    """[N, in, H, W] → [N, out_channels, out_size(H), out_size(W)]."""
 
     out_channels: Annotated[int, CHANNELS]
     stride: Annotated[int, STRIDE] = 1
@@ -25,5 +25,9 @@ class FeatureMapPart(Component):
         """The module for `in_channels` input channels, its parameters uninitialised by us."""
 
     def out_size(self, size: int) -> int:
-        """Height (or width) after the part, from the one before it, in pixels."""
+        """Height (or width) after the part, from the one before it, in pixels.
+
+        Rounded up, as convolutions with padding do. A type without padding overrides it; it may round down, but gives
+        at least 1 if `size` is at least the stride.
+        """
         return -(-size // self.stride)

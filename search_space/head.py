@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar
 from torch import nn
 
 from search_space.component import Component, added, register
-from search_space.layers import ACTIVATION, BuildContext, Linear, activation, conv_norm_act
+from search_space.layers import ACTIVATION, BuildContext, Linear, TruncatedLinear, activation, conv_norm_act
 from search_space.rules import CHANNELS_OR_NONE, RATE, Flag
 
 
@@ -62,3 +62,19 @@ class PooledHead(Head):
             layers.append(nn.Dropout(self.dropout))
         layers.append(Linear(channels, num_classes))
         return nn.Sequential(*layers)
+
+
+@register("pooled_norm")
+@dataclass(frozen=True, kw_only=True)
+class PooledNormHead(Head):
+    """Global average pool → layer norm → dropout → linear: the head of ConvNeXt (Liu et al. 2022)."""
+
+    dropout: Annotated[float, RATE] = 0.0
+
+    def at_inference(self) -> PooledNormHead:
+        return replace(self, dropout=0.0)
+
+    def build(self, in_channels: int, num_classes: int, context: BuildContext) -> nn.Module:
+        dropout = [nn.Dropout(self.dropout)] if self.dropout > 0 else []
+        norm, linear = nn.LayerNorm(in_channels, eps=1e-6), TruncatedLinear(in_channels, num_classes)
+        return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), norm, *dropout, linear)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -53,12 +54,23 @@ def round_channels(channels: float, divisor: int = 8) -> int:
 class Conv2d(nn.Conv2d):
     """`nn.Conv2d` whose weights are left to `network.initialise`, so that they are not drawn twice."""
 
+    def initialise(self) -> None:
+        """Normal, variance 2 / fan-out counted per group (He et al. 2015; the EfficientNet and MnasNet code)."""
+        fan_out = self.kernel_size[0] * self.kernel_size[1] * self.out_channels // self.groups
+        nn.init.normal_(self.weight, 0.0, math.sqrt(2.0 / fan_out))
+        _zero_bias(self)
+
     def reset_parameters(self) -> None:
         """Leave the memory as it is."""
 
 
 class Linear(nn.Linear):
     """`nn.Linear` whose weights are left to `network.initialise`."""
+
+    def initialise(self) -> None:
+        """Normal, standard deviation 0.01 (MobileNetV2/V3)."""
+        nn.init.normal_(self.weight, 0.0, 0.01)
+        _zero_bias(self)
 
     def reset_parameters(self) -> None:
         """Leave the memory as it is."""
@@ -249,3 +261,51 @@ class Residual(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         total: Tensor = x + self.drop_path(self.branch(x))
         return total
+
+
+class TruncatedConv2d(Conv2d):
+    """A convolution that begins as ConvNeXt's do (Liu et al. 2022, table 5)."""
+
+    def initialise(self) -> None:
+        """Normal, standard deviation 0.02, cut off at ±2."""
+        _truncated_normal(self)
+
+
+class TruncatedLinear(Linear):
+    """A linear layer that begins as those of transformers and ConvNeXt do."""
+
+    def initialise(self) -> None:
+        """Normal, standard deviation 0.02, cut off at ±2."""
+        _truncated_normal(self)
+
+
+def _truncated_normal(layer: nn.Conv2d | nn.Linear) -> None:
+    nn.init.trunc_normal_(layer.weight, std=0.02)
+    _zero_bias(layer)
+
+
+def _zero_bias(layer: nn.Conv2d | nn.Linear) -> None:
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+
+
+class LayerNorm2d(nn.LayerNorm):
+    """Layer norm over the channels of each pixel, [N, C, H, W] → the same shape. Ba et al. 2016."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+class Permute(nn.Module):
+    """The axes in another order."""
+
+    def __init__(self, *order: int) -> None:
+        super().__init__()
+        self.order = order
+
+    def extra_repr(self) -> str:
+        """The order."""
+        return str(self.order)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.permute(self.order)

@@ -9,11 +9,18 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 # Not tagged point-wise by PyTorch, but folded into its neighbours by every inference engine.
-_FOLDED = {"native_batch_norm", "_native_batch_norm_legit_no_training", "cudnn_batch_norm", "batch_norm"}
+FOLDED = frozenset({"native_batch_norm", "_native_batch_norm_legit_no_training", "cudnn_batch_norm", "batch_norm"})
+# What they return beside their result is for training, or for themselves.
+WITH_STATISTICS = FOLDED | {
+    "native_layer_norm",
+    "native_group_norm",
+    "max_pool2d_with_indices",
+}
 
 
 @dataclass(frozen=True)
@@ -54,8 +61,9 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
-        folded = func.overloadpacket.__name__ in _FOLDED
-        written = result[0] if folded else result  # batch norms also return statistics, which inference has no use for
+        name = func.overloadpacket.__name__
+        folded = name in FOLDED
+        written = result[0] if name in WITH_STATISTICS else result
         in_place = folded or torch.Tag.pointwise in func.tags
         self.steps.append((set(self.storages((args, kwargs))), set(self.storages(written)), in_place))
         return result
@@ -66,10 +74,10 @@ def peak_elements(module: nn.Module, input_shape: tuple[int, ...]) -> tuple[Peak
 
     The module, in eval mode, runs once. A tensor lives from the operation that makes it to the last that reads it. At
     an operation, all that it reads and writes is alive, except that a point-wise operation writes over an input which
-    nobody reads later.
+    nobody reads later. Attention runs as matrix products and softmax, so that its scores count as a tensor.
     """
     x = torch.zeros(1, *input_shape)
-    with torch.no_grad(), _Recorder(module) as recorder:
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), _Recorder(module) as recorder:
         output = module(x)
     (first,) = recorder.storages(x)
     (last,) = recorder.storages(output)

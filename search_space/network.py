@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-import math
+from typing import Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
 from search_space.architecture import Architecture
 from search_space.layers import BuildContext
+
+
+@runtime_checkable
+class _Initialised(Protocol):
+    def initialise(self) -> None: ...
 
 
 class Network(nn.Module):
@@ -46,18 +51,10 @@ def build_model(architecture: Architecture) -> Network:
 
 
 def initialise(module: nn.Module) -> None:
-    """Initial weights after the papers' code.
+    """Initial weights: each layer that has a method `initialise` is told to, in order, and knows how.
 
-    Convolutions: normal, variance 2 / fan-out counted per group (He et al. 2015; the EfficientNet and MnasNet code).
-    Linear layers: normal, standard deviation 0.01 (MobileNetV2/V3). Norms: weight 1. Biases: 0.
+    Layers without one (norms, PyTorch's own) keep what they were built with.
     """
     for layer in module.modules():
-        if isinstance(layer, nn.Conv2d):
-            fan_out = layer.kernel_size[0] * layer.kernel_size[1] * layer.out_channels // layer.groups
-            nn.init.normal_(layer.weight, 0.0, math.sqrt(2.0 / fan_out))
-        elif isinstance(layer, nn.Linear):
-            nn.init.normal_(layer.weight, 0.0, 0.01)
-        else:
-            continue
-        if layer.bias is not None:
-            nn.init.zeros_(layer.bias)
+        if isinstance(layer, _Initialised):
+            layer.initialise()

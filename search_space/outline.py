@@ -19,6 +19,7 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
+from search_space.branches import Concat, PassOn, Sum
 from search_space.layers import Residual
 from search_space.memory import PeakElements, peak_elements
 
@@ -39,7 +40,8 @@ with warnings.catch_warnings():
 def _attention_macs(inputs: list[Any], outputs: list[Any]) -> int:
     """Of query · keyᵀ and scores · value; [..., L, E], [..., S, E], [..., S, V] → [..., L, V]."""
     query, key, value = (get_shape(given) for given in inputs[:3])
-    return int(math.prod(query) * key[-2] + math.prod(query[:-1]) * key[-2] * value[-1])
+    scores = math.prod(query[:-1]) * key[-2]
+    return int(scores * (query[-1] + value[-1]))
 
 
 _COUNTED: dict[str, Callable[[list[Any], list[Any]], Any]] = {
@@ -86,6 +88,12 @@ def outline_of(module: nn.Module) -> Outline:
         return Chain([outline_of(layer) for layer in module])
     if type(module) is Residual:
         return Shortcut(outline_of(module.branch))
+    if type(module) is Sum:
+        return Branches(outline_of(module.branch), outline_of(module.shortcut), added=True)
+    if type(module) is Concat:
+        return Branches(outline_of(module.first), outline_of(module.second), added=False)
+    if type(module) is PassOn:
+        return Beside(outline_of(module.branch), kept=module.kept, begin=module.begin)
     if all(type(layer).__module__.startswith(_DESCRIBED_BY_REPR) for layer in module.modules()):
         return _shared.setdefault((type(module), repr(module)), Layer(module))
     return Layer(module)
@@ -139,6 +147,48 @@ class Shortcut:
         peak = max(branch.peak.input_kept, math.prod(shape) + math.prod(branch.output_shape))
         both = PeakElements(peak, peak)
         return Counted(branch.macs, branch.activations, both, branch.output_shape, branch.unseen)
+
+
+class Branches:
+    """Two branches of x, one after the other, whose outputs are added or concatenated along the channels."""
+
+    def __init__(self, first: Outline, second: Outline, *, added: bool) -> None:
+        self._first = first
+        self._second = second
+        self._added = added
+
+    def count(self, shape: tuple[int, ...]) -> Counted:
+        """Both; the first one's output is alive while the second runs. A sum is written over one of them."""
+        first, second = self._first.count(shape), self._second.count(shape)
+        channels, *size = first.output_shape
+        both = math.prod(first.output_shape) + math.prod(second.output_shape)
+        joined = both if self._added else 2 * both
+        waiting = math.prod(first.output_shape)
+        alone = max(first.peak.input_kept, waiting + second.peak.alone, joined)
+        kept = max(first.peak.input_kept, waiting + second.peak.input_kept, math.prod(shape) + joined)
+        output_shape = (channels if self._added else channels + second.output_shape[0], *size)
+        macs, activations = first.macs + second.macs, first.activations + second.activations
+        return Counted(macs, activations, PeakElements(alone, kept), output_shape, first.unseen | second.unseen)
+
+
+class Beside:
+    """The first `kept` channels of x beside the branch's output; the branch reads x from channel `begin` on."""
+
+    def __init__(self, branch: Outline, *, kept: int, begin: int) -> None:
+        self._branch = branch
+        self._kept = kept
+        self._begin = begin
+
+    def count(self, shape: tuple[int, ...]) -> Counted:
+        """The branch, with all of x alive until both are written side by side."""
+        channels, *size = shape
+        read = (channels - self._begin, *size)
+        branch = self._branch.count(read)
+        output_shape = (self._kept + branch.output_shape[0], *size)
+        whole = math.prod(shape)
+        joining = whole + math.prod(branch.output_shape) + math.prod(output_shape)
+        peak = max(whole - math.prod(read) + branch.peak.input_kept, joining)
+        return Counted(branch.macs, branch.activations, PeakElements(peak, peak), output_shape, branch.unseen)
 
 
 def _trace(module: nn.Module, shape: tuple[int, ...]) -> Counted:

@@ -89,6 +89,7 @@ def _stage(document: Document, path: Where) -> StageTemplate:
         if any("stride" in operation for operation in stage.operations.values()):
             remedy = "give stride beside op"
             raise InputError("num_layers and stride belong to the stage, not to an operation", remedy=remedy)
+        len(stage.settings)  # makes every block: fields that are legal each may not be so together
     return stage
 
 

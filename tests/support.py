@@ -13,15 +13,19 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import numpy as np
 
 from evaluators import Direction, EvaluationFailed, Evaluator, Report
 from latency.runtimes import Runtime
-from search_space import Architecture, SearchSpace, count_cost
+from search_space import Architecture, Block, SearchSpace, count_cost
+from search_space.architecture import group_blocks
+from search_space.component import component_types, from_dict
 from search_space.documents import parse_document
+from search_space.head import PooledHead
 from search_space.space_file import parse_space
+from search_space.stem import ConvStem
 
 if TYPE_CHECKING:  # worker processes load this file, and need not wait for Optuna
     from optuna.samplers import BaseSampler
@@ -64,6 +68,16 @@ stages:
 - {type: mbconv, num_layers: 1, out_channels: 8, stride: 2, kernel_size: 3, expand_ratio: 2}
 head: {type: pooled, conv_channels: 16}
 """
+
+
+def of_all_types() -> Architecture:
+    """A small network with a block of every registered type, first as it changes shapes, then as it keeps them."""
+    blocks = []
+    for index, name in enumerate(component_types("block")):
+        fields = {"type": name, "out_channels": (16, 24)[index % 2]}
+        blocks += [from_dict("block", {**fields, "stride": 2 if index < 2 else 1}), from_dict("block", fields)]
+    stages = group_blocks(8, cast("list[Block]", blocks))
+    return Architecture("all", ConvStem(out_channels=8), stages, PooledHead(), resolution=32, num_classes=10)
 
 
 def space(text: str = SMALL_SPACE) -> SearchSpace:

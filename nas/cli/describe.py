@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from nas.cli.guidelines import guidelines_dict, print_guidelines
 from nas.cli.latency import prediction_dict, print_prediction
 from nas.cli.options import Arch, Interpolate, Json, Latency
 from nas.cli.output import print_json, print_rich, quantity, table
@@ -94,6 +95,9 @@ def show(
     arch: Arch = None,
     latency: Latency = "",
     interpolate: Interpolate = False,
+    guidelines: Annotated[
+        bool, typer.Option("--guidelines", help="ShuffleNetV2's four guidelines as figures of each block.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Show a network as the papers do, row by row, with its counted cost."""
@@ -115,6 +119,8 @@ def show(
                 "conditions": predictor.table.conditions.to_dict(),
                 **prediction_dict(architecture, prediction),
             }
+        if guidelines:
+            shown["guidelines"] = guidelines_dict(architecture)
         print_json(shown)
         return
     print_rich(f"{architecture.name}  ({architecture.arch_id})", _rows_table(architecture))
@@ -122,6 +128,8 @@ def show(
     if predictor is not None and prediction is not None:
         print_rich(f"\nlatency predicted for {predictor.table.conditions}:")
         print_prediction(architecture, prediction)
+    if guidelines:
+        print_guidelines(architecture)
 
 
 def _show_baseline(network: OpaqueNetwork, predictor: Predictor | None, json: bool) -> None:

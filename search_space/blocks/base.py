@@ -10,7 +10,7 @@ from search_space.feature_map_part import FeatureMapPart
 
 @dataclass(frozen=True, kw_only=True)
 class Block(FeatureMapPart):
-    """One residual unit of a network: [N, in, H, W] → [N, out_channels, ceil(H/stride), ceil(W/stride)].
+    """One residual unit of a network: [N, in, H, W] → [N, out_channels, out_size(H), out_size(W)].
 
     A block type is a frozen dataclass in a file of this folder, decorated with `@register("its_name")`. It declares its
     fields with their rules and builds its module; cost, latency, files, search and export work from these two alone.
@@ -18,6 +18,10 @@ class Block(FeatureMapPart):
 
     Scaling goes by the rules of fields, too: `Width` for channels of any sort, `Depth` for layers inside the block,
     `DropRate`; and by `repeats` and `width_multiple`.
+
+    Its modules take any batch, and keep the batch first in all that passes between them. They say how they begin by a
+    method `initialise`, and all about themselves in `repr` (PyTorch's `extra_repr`): those of equal `repr` cost the
+    same.
     """
 
     kind: ClassVar[str] = "block"

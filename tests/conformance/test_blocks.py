@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import dataclasses
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
@@ -17,8 +18,8 @@ from search_space import Block, InputError, count_cost, load_architecture
 from search_space.component import component_types, field_rules, from_dict
 from search_space.layers import BuildContext
 from search_space.network import initialise
-from search_space.outline import outline_of
-from search_space.rules import Flag, Integer, OneOf
+from search_space.outline import Counted, Layer, outline_of
+from search_space.rules import Flag, Integer, OneOf, Width
 
 TYPES = component_types("block")
 pytestmark = pytest.mark.parametrize("name", sorted(TYPES))
@@ -47,6 +48,8 @@ def variants(name: str, *, busy_behind: int = 0) -> list[Block]:
 @pytest.mark.parametrize(("in_channels", "size"), [(16, 8), (24, 7), (16, 1)])
 def test_shapes_are_those_declared(name: str, in_channels: int, size: int) -> None:
     for block in variants(name):
+        if size < block.stride and block.out_size(size) == 0:
+            continue  # no network gets so far: its strides divide its image to one pixel at least
         module = block.build(in_channels, BuildContext(drop_path=0.1))
         initialise(module)
         out = module.eval()(torch.randn(2, in_channels, size, size))
@@ -72,8 +75,33 @@ def test_it_is_counted(name: str) -> None:
     for block in variants(name, busy_behind=16):
         module = block.build(16, BuildContext()).eval().requires_grad_(False)
         counted = outline_of(module).count((16, 8, 8))
+        assert counted == Layer(module).count((16, 8, 8))  # part by part as in one piece
         assert counted.macs > 0
         assert counted.output_shape == (block.out_channels, block.out_size(8), block.out_size(8))
+
+
+def test_modules_of_equal_repr_cost_the_same(name: str) -> None:
+    """By it, the counter knows modules again."""
+    counted: dict[str, Counted] = {}
+    for block in variants(name, busy_behind=16):
+        module = block.build(16, BuildContext()).eval().requires_grad_(False)
+        cost = Layer(module).count((16, 8, 8))
+        assert counted.setdefault(repr(module), cost) == cost
+
+
+def test_all_widths_can_be_scaled_together(name: str) -> None:
+    wide = {field: 64 for field, rule in field_rules(TYPES[name]).items() if isinstance(rule, Width)}
+    assert cast(Block, from_dict("block", {"type": name, **wide})).out_channels == 64
+
+
+def test_every_layer_is_initialised(name: str) -> None:
+    """Parameters that nobody initialises would be whatever the memory held."""
+    for block in variants(name, busy_behind=16):
+        module = block.build(16, BuildContext())
+        for parameter in module.parameters():
+            parameter.data.fill_(math.nan) if parameter.dim() > 1 else None
+        initialise(module)
+        assert all(torch.isfinite(parameter).all() for parameter in module.parameters())
 
 
 @torch.no_grad()

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import numpy as np
 import pytest
 import torch
-from support import part_times, whole_times
+from support import of_all_types, part_times, whole_times
 from torch import Tensor, nn
 
 from latency import RUNTIMES, Predictor, conditions_here, load_table, make_runtime, save_table
@@ -45,6 +45,12 @@ def test_every_part_of_every_run_takes_time(runtime: Runtime, network: Architect
     times = part_times(runtime, network)
     assert times.shape == (3, len(parts(network)))
     assert good(times)
+
+
+def test_parts_of_all_types_take_time(runtime: Runtime) -> None:
+    network = of_all_types()
+    assert good(part_times(runtime, network, 1))
+    assert good(whole_times(runtime, network, 1))
 
 
 def test_the_parts_are_of_the_order_of_the_whole(runtime: Runtime) -> None:

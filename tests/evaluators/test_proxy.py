@@ -13,7 +13,10 @@ from evaluators.proxy import augment
 from search_space import Architecture, Block, Stage, build_model, load_architecture, references
 from search_space.blocks.conv import Conv
 from search_space.blocks.identity import Identity
+from search_space.component import field_rules
 from search_space.head import PooledHead
+from search_space.layers import round_channels
+from search_space.rules import Width
 from search_space.stem import ConvStem
 
 
@@ -30,6 +33,11 @@ def digits() -> ProxyTraining:
 def test_references_beat_chance_by_far(name: str, digits: ProxyTraining) -> None:
     """Chance is 10 %. Measured for these: 70 to 90 %; a proxy without the measures of proxy.py stays at 12 to 27 %."""
     assert score(load_architecture(name), digits)["accuracy"] > 0.45
+
+
+@pytest.mark.parametrize("name", ["shufflenetv2-x0.5", "mobilevit-xxs"])
+def test_other_families_learn(name: str, digits: ProxyTraining) -> None:
+    assert score(load_architecture(name), digits)["accuracy"] > 0.3
 
 
 def test_a_crippled_network_ranks_below_a_good_one(digits: ProxyTraining) -> None:
@@ -70,6 +78,18 @@ def test_proxy_form_leaves_a_feature_map(name: str, resolution: int) -> None:
     # Only strides differ: the proxy has all the channels, kernels and depth of the network.
     for block, original in zip(form.blocks, network.blocks, strict=True):
         assert block == dataclasses.replace(original, stride=block.stride)
+
+
+def test_a_width_multiplier_multiplies_every_width() -> None:
+    network = load_architecture("mobilevit-s")
+    form = proxy_form(network, resolution=32, final_size=2, num_classes=7, width_mult=0.5)
+    seen: set[str] = set()
+    for block, original in zip(form.blocks, network.blocks, strict=True):
+        fields = [name for name, rule in field_rules(type(original)).items() if isinstance(rule, Width)]
+        widths = {name: round_channels(getattr(original, name) / 2) for name in fields}
+        assert block == dataclasses.replace(original, stride=block.stride, **widths)
+        seen.update(fields)
+    assert seen == {"out_channels", "transformer_dim"}
 
 
 def with_blocks(*blocks: Block) -> Architecture:

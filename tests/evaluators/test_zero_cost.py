@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from support import SMALL_SPACE, nas
+from support import SMALL_SPACE, nas, of_all_types
 from torch import Tensor, nn
 
 from evaluators import EvaluationFailed, ProxyTraining, Recipe, ZeroCost, load_images
@@ -154,6 +154,13 @@ def test_zico_is_higher_where_gradients_agree_between_batches() -> None:
 
 def test_zico_of_batches_that_are_the_same_is_no_number() -> None:
     assert SCORES["zico"](small(), [images(0), images(0)]) == -math.inf
+
+
+@pytest.mark.parametrize("name", sorted(SCORES))
+def test_networks_with_all_types_of_blocks_have_a_score(name: str) -> None:
+    """Layer norms, attention, layer scale and smooth activations included."""
+    (report,) = ZeroCost(name, load_images("digits"), device="cpu").evaluate(of_all_types(), seed=0)
+    assert math.isfinite(report.metrics[name])
 
 
 def test_what_is_no_number_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:

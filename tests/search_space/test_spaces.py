@@ -18,6 +18,10 @@ POINTS = {
     "mnasnet": "mnasnet-a1",
     "efficientnet": "efficientnet-b0",
     "efficientnetv2": "efficientnetv2-s",
+    "resnext": "resnext50-32x4d",
+    "shufflenetv2": "shufflenetv2-x1.0",
+    "convnext": "convnext-tiny",
+    "mobilevit": "mobilevit-s",
 }
 
 space_of = functools.cache(load_space)
@@ -29,7 +33,7 @@ def sample(space: SearchSpace, seed: int) -> tuple[int, ...]:
 
 
 def test_presets_are_these() -> None:
-    assert list(presets()) == sorted([*POINTS, "nasbench-macro"])
+    assert list(presets()) == sorted([*POINTS, "mobile-mixed", "nasbench-macro"])
 
 
 @pytest.mark.parametrize(("preset", "reference"), POINTS.items())
@@ -38,6 +42,27 @@ def test_reference_is_a_point_of_its_preset(preset: str, reference: str) -> None
     genotype = space.encode(architecture)
     assert space.check(genotype) == genotype
     assert space.decode(genotype).arch_id == architecture.arch_id
+
+
+@pytest.mark.parametrize(
+    ("preset", "reference"),
+    [
+        ("resnext", "resnet50"),
+        ("shufflenetv2", "shufflenetv2-x0.5"),
+        ("mobilevit", "mobilevit-xxs"),
+        ("mobilevit", "mobilevit-xs"),
+    ],
+)
+def test_so_are_others(preset: str, reference: str) -> None:
+    assert space_of(preset).encode(load_architecture(reference))
+
+
+def test_mobile_mixed_mixes_families() -> None:
+    space = space_of("mobile-mixed")
+    network = space.decode(sample(space, 0))
+    types = {block.type for seed in range(20) for block in space.decode(sample(space, seed)).blocks}
+    assert types == {"mbconv", "fused_mbconv", "shufflenetv2", "convnext", "mobilevit"}
+    assert count_cost(network).macs > 0
 
 
 @given(st.sampled_from(presets()), seeds)
@@ -91,7 +116,7 @@ def test_neighbours_are_other_networks_one_gene_away(preset: str) -> None:
 
 @pytest.mark.parametrize("preset", sorted(POINTS))
 def test_size_is_between_one_and_the_number_of_genotypes(preset: str) -> None:
-    assert 10**12 < space_of(preset).size <= space_of(preset).num_genotypes
+    assert 10**11 < space_of(preset).size <= space_of(preset).num_genotypes
 
 
 def test_sample_depends_on_the_generator_alone() -> None:
