@@ -140,31 +140,18 @@ def _described(architecture: Architecture) -> dict[str, Any]:
 
 def _rows_table(architecture: Architecture) -> Table:
     """A row for each run of equal blocks: input, operator, its settings, channels, repeats, stride, cost."""
-    from search_space.architecture import stage_rows
-    from search_space.cost import part_cost
-    from search_space.parts import parts
+    from nas.rows import network_rows
 
-    shapes = parts(architecture)
-    costs = [part_cost(shape) for shape in shapes]
     listing = table("input", "operator", "settings", "out", "n", "s", "params", "macs")
-    rows = [({"num_layers": 1, **architecture.stem.to_dict()}, 1)]
-    rows += [(row, row["num_layers"]) for stage in architecture.stages for row in stage_rows(stage)]
-    rows += [({"num_layers": 1, **architecture.head.to_dict()}, 1)]
-    start = 0
-    for row, count in rows:
-        shape = shapes[start]
-        part = costs[start : start + count]
-        hidden = ("type", "num_layers", "out_channels", "stride")
-        shown = {name: value for name, value in row.items() if name not in hidden and value != 0}
+    for row in network_rows(architecture):
         listing.add_row(
-            f"{shape.size}² × {shape.in_channels}",
-            row["type"],
-            "  ".join(f"{name} {value}" for name, value in shown.items()),
-            str(row.get("out_channels", architecture.num_classes)),
-            str(count),
-            str(row.get("stride", "")),
-            quantity(sum(cost.params for cost in part)),
-            quantity(sum(cost.macs for cost in part)),
+            f"{row.size}² × {row.in_channels}",
+            row.type,
+            "  ".join(f"{name} {value}" for name, value in row.settings.items()),
+            str(row.out_channels),
+            str(row.num_layers),
+            "" if row.stride is None else str(row.stride),
+            quantity(row.params),
+            quantity(row.macs),
         )
-        start += count
     return listing

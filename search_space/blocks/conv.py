@@ -9,6 +9,7 @@ from torch import nn
 
 from search_space.blocks.base import Block
 from search_space.component import register
+from search_space.foreign import TimmBlock, refuse_other_fields
 from search_space.layers import ACTIVATION, BuildContext, conv_norm_act
 from search_space.rules import KERNEL_SIZE
 
@@ -25,3 +26,7 @@ class Conv(Block):
         return conv_norm_act(
             in_channels, self.out_channels, self.kernel_size, context, stride=self.stride, act=self.activation
         )
+
+    def timm_block(self, in_channels: int) -> TimmBlock:
+        refuse_other_fields("timm", self, ("kernel_size", "activation"))
+        return TimmBlock("cn", self.kernel_size, self.activation)

@@ -9,6 +9,7 @@ from torch import nn
 
 from search_space.blocks.base import Block
 from search_space.component import register
+from search_space.foreign import TimmBlock, refuse_other_fields
 from search_space.layers import ACTIVATION, BuildContext, conv_norm_act
 from search_space.rules import KERNEL_SIZE
 
@@ -34,3 +35,7 @@ class DepthwiseSeparable(Block):
         )
         pointwise = conv_norm_act(in_channels, self.out_channels, 1, context, act=self.activation)
         return nn.Sequential(depthwise, pointwise)
+
+    def timm_block(self, in_channels: int) -> TimmBlock:
+        refuse_other_fields("timm", self, ("kernel_size", "activation"))
+        return TimmBlock("dsa", self.kernel_size, self.activation)

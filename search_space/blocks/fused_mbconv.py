@@ -7,8 +7,9 @@ from typing import Annotated
 
 from torch import nn
 
-from search_space.blocks.inverted_residual import InvertedResidual
-from search_space.component import register
+from search_space.blocks.inverted_residual import FOREIGN_FIELDS, InvertedResidual
+from search_space.component import plain_number, register
+from search_space.foreign import NotExpressible, TimmBlock, refuse_other_fields
 from search_space.layers import ACTIVATION, BuildContext, conv_norm_act, round_channels
 
 
@@ -29,3 +30,29 @@ class FusedMBConv(InvertedResidual):
         expand = conv_norm_act(in_channels, wide, self.kernel_size, context, stride=self.stride, act=self.activation)
         project = [] if fused_to_one else [conv_norm_act(wide, self.out_channels, 1, context)]
         return [expand, *self.squeeze_excite(in_channels, wide), *project]
+
+    def timm_block(self, in_channels: int) -> TimmBlock:
+        refuse_other_fields("timm", self, FOREIGN_FIELDS)
+        if self.expand_ratio == 1:
+            if self.se_ratio:
+                why = "its convolution of a block without expansion has no squeeze-excite"
+                raise NotExpressible("timm", "se_ratio", self.se_ratio, why)
+            return TimmBlock("cn", self.kernel_size, self.activation, suffix="_skip")
+        squeeze = self.foreign_squeeze(in_channels, round_channels(in_channels * self.expand_ratio))
+        return TimmBlock("er", self.kernel_size, self.activation, self.expand_ratio, squeeze)
+
+    def torchvision_config(self, family: str, in_channels: int, num_layers: int) -> str:
+        if family != "EfficientNet":
+            return super().torchvision_config(family, in_channels, num_layers)
+        library = f"torchvision's {family}"
+        refuse_other_fields(library, self, FOREIGN_FIELDS)
+        if self.activation != "silu":
+            raise NotExpressible(library, "activation", self.activation, "its blocks have silu")
+        if self.se_ratio:
+            raise NotExpressible(library, "se_ratio", self.se_ratio, "its fused blocks have no squeeze-excite")
+        wide = round_channels(in_channels * self.expand_ratio)
+        if (wide == in_channels) != (self.expand_ratio == 1):  # it goes by the widths
+            raise NotExpressible(library, "expand_ratio", self.expand_ratio, f"with {in_channels} channels")
+        sizes = f"input_channels={in_channels}, out_channels={self.out_channels}, num_layers={num_layers}"
+        ratio = plain_number(self.expand_ratio)
+        return f"FusedMBConvConfig(expand_ratio={ratio}, kernel={self.kernel_size}, stride={self.stride}, {sizes})"
