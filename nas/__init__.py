@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from nas.api import resume, search
     from nas.auditing import AuditResult, audit
     from nas.benchmark import BenchResult, bench
+    from nas.export.load import load_model
     from nas.result import SearchResult
     from search_space import InputError, build_model, load_architecture, load_space
 
@@ -25,6 +26,7 @@ __all__ = [
     "bench",
     "build_model",
     "load_architecture",
+    "load_model",
     "load_space",
     "resume",
     "search",
@@ -45,6 +47,10 @@ def __getattr__(name: str) -> Any:
         from nas import benchmark
 
         return getattr(benchmark, name)
+    if name == "load_model":
+        from nas.export.load import load_model
+
+        return load_model
     if name == "SearchResult":
         from nas.result import SearchResult
 

@@ -60,16 +60,20 @@ def network_rows(architecture: Architecture) -> list[NetworkRow]:
 
 
 def text_table(rows: Sequence[NetworkRow]) -> str:
-    """The rows as plain text, one column for each field that any of them has."""
-    fields = list(dict.fromkeys(name for row in rows for name in row.settings))
+    """The rows as plain text: a column for each field that stem or blocks have, what the head has in words."""
+    fields = list(dict.fromkeys(name for row in rows[:-1] for name in row.settings))
     lines = [("input", "operator", *fields, "out", "n", "s", "params", "macs")]
-    for row in rows:
+    for row in rows[:-1]:
         settings = (str(row.settings.get(name, "")) for name in fields)
-        stride = "" if row.stride is None else str(row.stride)
-        shape = f"{row.size}² × {row.in_channels}"
-        numbers = (str(row.out_channels), str(row.num_layers), stride, f"{row.params:,}", f"{row.macs:,}")
-        lines.append((shape, row.type, *settings, *numbers))
+        numbers = (str(row.out_channels), str(row.num_layers), str(row.stride), f"{row.params:,}", f"{row.macs:,}")
+        lines.append((f"{row.size}² × {row.in_channels}", row.type, *settings, *numbers))
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
+    text = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
+    head = rows[-1]
+    words = (
+        f"{head.size}² × {head.in_channels}",
+        head.type,
+        *(f"{name} {value}" for name, value in head.settings.items()),
     )
+    text.append("  ".join((*words, f"out {head.out_channels}", f"params {head.params:,}", f"macs {head.macs:,}")))
+    return "\n".join(text)

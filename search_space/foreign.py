@@ -31,8 +31,8 @@ class Squeeze:
 class TimmBlock:
     """A block in the notation of timm's EfficientNet builder, stride and channels apart.
 
-    `kind` is the leading string (`ir`, `ds`, `er`, `cn`, …); `expand_ratio` None where the kind has none; `suffix` holds
-    further options, as `_skip`.
+    `kind` is the leading string (`ir`, `ds`, `er`, `cn`, …); `expand_ratio` is None where the kind has none; `suffix`
+    holds further options, as `_skip`.
     """
 
     kind: str

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from nas.cli.latency import prediction_dict, print_prediction
-from nas.cli.options import Arch, Interpolate, Json, Latency
+from nas.cli.options import Arch, Interpolate, Json, Latency, table_predictor
 from nas.cli.output import print_json, print_rich, quantity, table
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def spaces(
     from search_space import InputError, load_space, presets
 
     if space is not None:
-        _describe_space(load_space(space), _predictor(latency, interpolate), json)
+        _describe_space(load_space(space), table_predictor(latency, interpolate), json)
         return
     if latency or interpolate:
         raise InputError("--latency and --interpolate go with one space", remedy="name a space")
@@ -101,7 +101,7 @@ def show(
 
     architecture = resolve(arch)
     cost = count_cost(architecture)
-    predictor = _predictor(latency, interpolate)
+    predictor = table_predictor(latency, interpolate)
     prediction = predictor.predict(architecture) if predictor is not None else None
     if json:
         shown = {**_described(architecture), **cost.metrics(), "architecture": architecture.to_dict()}
@@ -121,17 +121,6 @@ def show(
     if predictor is not None and prediction is not None:
         print_rich(f"\nlatency predicted for {predictor.table.conditions}:")
         print_prediction(architecture, prediction)
-
-
-def _predictor(latency: str, interpolate: bool) -> Predictor | None:
-    from latency import Predictor, load_table
-    from search_space import InputError
-
-    if latency:
-        return Predictor(load_table(latency), interpolate=interpolate)
-    if interpolate:
-        raise InputError("--interpolate needs a latency table", remedy="add --latency FILE")
-    return None
 
 
 def _described(architecture: Architecture) -> dict[str, Any]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -18,7 +19,7 @@ from search_space.errors import WorkFailed
 from search_space.network import Network
 
 TOLERANCE = 1e-3
-"""By how much the logits of what was written may differ, relative to the greatest logit. Runtimes sum in other orders."""
+"""By how much logits may differ, as a share of the greatest: runtimes sum in other orders."""
 
 
 @dataclass(frozen=True)
@@ -26,11 +27,15 @@ class Job:
     """A network that is to be written. `stem` is what its files are called, without an ending."""
 
     architecture: Architecture
-    model: Network
-    """In eval mode, with the weights to be written."""
+    make_model: Callable[[], Network]
     stem: str
     weights_given: bool
     """False if the weights are initial ones."""
+
+    @functools.cached_property
+    def model(self) -> Network:
+        """The network in eval mode, with the weights to be written. Made when a format first asks for it."""
+        return self.make_model().eval()
 
     def images(self, batch: int) -> Tensor:
         """[batch, input_channels, resolution, resolution], random, always the same."""
@@ -84,7 +89,9 @@ def need(package: str, extra: str, where: str) -> ModuleType:
         return importlib.import_module(package)
     except ImportError as error:
         missing = package.partition(".")[0]
-        rule = f"{missing} is not installed" if error.name in (package, missing) else f"{missing} does not load: {error}"
+        rule = (
+            f"{missing} is not installed" if error.name in (package, missing) else f"{missing} does not load: {error}"
+        )
         raise InputError(rule, where=where, remedy=f"pip install 'nas[{extra}]'") from None
 
 
@@ -97,5 +104,7 @@ def check_logits(what: str, expected: Tensor, found: Tensor) -> float:
     scale = float(expected.abs().max())
     difference = float((expected - found).abs().max()) / scale if scale else float(found.abs().max())
     if not difference <= TOLERANCE:
-        raise WorkFailed(f"{what} does not compute what the network does: logits differ by {difference:.2g} of the most")
+        raise WorkFailed(
+            f"{what} does not compute what the network does: logits differ by {difference:.2g} of the most"
+        )
     return difference

@@ -79,7 +79,7 @@ def write_library_model(library: str, body: str, job: Job, folder: Path) -> Writ
     weights = folder / f"{job.stem}.{library}.safetensors"
     lines = [f"{shown_name(job.architecture)} ({job.architecture.arch_id}) for {library}."]
     if job.weights_given:
-        lines += ["", "    model = create_model()", f'    model.load_state_dict(safetensors.torch.load_file("{weights.name}"))']
+        lines += ["", "model = create_model()", f'model.load_state_dict(safetensors.torch.load_file("{weights.name}"))']
     text = "\n".join(lines)
     source = formatted(f'"""{text}{chr(10) if len(lines) > 1 else ""}"""\n\n{body}')
     write_whole(path, source)

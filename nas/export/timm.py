@@ -41,9 +41,7 @@ _VARIANTS = {
         True,
         True,
     ),
-    "fbnetv3": _Attention(
-        'partial(SqueezeExcite, gate_layer="hard_sigmoid", rd_round_fn=round_channels)', True, False
-    ),
+    "fbnetv3": _Attention('partial(SqueezeExcite, gate_layer="hard_sigmoid", rd_round_fn=round_channels)', True, False),
 }
 
 
@@ -83,16 +81,21 @@ def timm_source(architecture: Architecture) -> str:
         definition.append([f"cn_r1_k1_s1_c{head.conv_channels}"])
         blocks = sum(1 for _ in architecture.blocks)
         drop_path *= (blocks + 1) / blocks  # timm counts the convolution as a block
+    norm = f"eps={architecture.norm_eps!r}, momentum={architecture.norm_momentum!r}"
     kwargs = {
         "stem_size": stem.out_channels,
         "fix_stem": True,
-        **({} if hidden else {"stem_kernel_size": stem.kernel_size}),
+        **({} if stem.kernel_size == 3 else {"stem_kernel_size": stem.kernel_size}),
         "num_features": head.hidden_channels or head.conv_channels,
         "act_layer": f"get_act_layer({stem.activation!r})",
-        "norm_layer": f"partial(nn.BatchNorm2d, eps={architecture.norm_eps!r}, momentum={architecture.norm_momentum!r})",
+        "norm_layer": f"partial(nn.BatchNorm2d, {norm})",
         **({"se_layer": variant.source} if variant is not None and variant.source else {}),
         **({"se_from_exp": of_expanded} if hidden else {}),
-        **({} if _all_of_8(architecture, head.conv_channels) else {"round_chs_fn": "partial(round_channels, multiplier=0)"}),
+        **(
+            {}
+            if _all_of_8(architecture, head.conv_channels)
+            else {"round_chs_fn": "partial(round_channels, multiplier=0)"}
+        ),
         "drop_rate": head.dropout,
         "drop_path_rate": drop_path,
         "num_classes": architecture.num_classes,

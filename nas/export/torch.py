@@ -14,11 +14,11 @@ from nas.export.names import class_name, module_name, shown_name
 from nas.export.source import Code, ModuleWriter, block_functions, head_expression, render
 from nas.export.source.functions import BlockExpression
 from nas.rows import network_rows, text_table
-from search_space import Architecture, build_model, count_cost
+from search_space import Architecture, count_cost
 from search_space.component import field_rules, plain_number
 from search_space.documents import write_whole
 from search_space.errors import WorkFailed, one_line
-from search_space.network import initialise
+from search_space.network import Network, initialise
 
 _TEMPLATE = '''\
 """{title}
@@ -70,7 +70,9 @@ class Torch(Exporter):
         try:
             model.load_state_dict(job.model.state_dict())
         except RuntimeError as error:
-            raise WorkFailed(f"the source has other parameters than the network: {one_line(str(error))[:300]}") from None
+            raise WorkFailed(
+                f"the source has other parameters than the network: {one_line(str(error))[:300]}"
+            ) from None
         images = job.images(2)
         with torch.no_grad():
             difference = check_logits("the source", job.logits(images), model.eval()(images))
@@ -96,9 +98,9 @@ def network_source(architecture: Architecture, stem: str) -> str:
     """The whole file. Raises `InputError` for a module that cannot be written as source, naming it."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model = build_model(architecture)
+        model = Network(architecture)
         classes = architecture.num_classes
-        other = build_model(architecture.replace(num_classes=classes + 1)).head
+        other = Network(architecture.replace(num_classes=classes + 1)).head
     code = Code()
     code.imports.add("from torch import Tensor, nn")
     name = code.claim(class_name(architecture), architecture)
@@ -129,7 +131,7 @@ def network_source(architecture: Architecture, stem: str) -> str:
 
 
 def _title(architecture: Architecture) -> str:
-    return f"{shown_name(architecture)} ({architecture.arch_id}), row by row: n equal blocks with s the stride of the first."
+    return f"{shown_name(architecture)} ({architecture.arch_id}). A row is n equal blocks, s the stride of the first."
 
 
 def _block_expressions(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -23,9 +24,11 @@ class TorchScript(Exporter):
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")  # PyTorch calls it deprecated
             try:
-                torch.jit.save(torch.jit.trace(job.model, job.images(2), check_trace=False), path)
+                traced: Any = torch.jit.trace  # PyTorch annotates neither
+                torch.jit.save(traced(job.model, job.images(2), check_trace=False), path)
             except RuntimeError as error:
                 raise WorkFailed(f"torch.jit refuses the network: {one_line(str(error))[:300]}") from error
-            found = torch.jit.load(path)(images)
+            load: Any = torch.jit.load
+            found = load(path)(images)
         difference = check_logits("the TorchScript", job.logits(images), found)
         return Written(path, f"torch.jit.trace, any batch size; logits within {difference:.1g} of the greatest")

@@ -59,7 +59,7 @@ def _efficientnet(architecture: Architecture) -> str:
                     block.torchvision_config(family, channels, 1)
     arguments = f"dropout={head.dropout}, stochastic_depth_prob={architecture.drop_path_rate}"
     arguments += f", last_channel={head.conv_channels}"
-    return _render(architecture, family, "efficientnet", "FusedMBConvConfig, MBConvConfig", configs, arguments)
+    return _render(architecture, family, "efficientnet", _EFFICIENTNET_ORDER, configs, arguments)
 
 
 def _mobilenetv3(architecture: Architecture) -> str:
@@ -82,9 +82,13 @@ def _mobilenetv3(architecture: Architecture) -> str:
                 raise NotExpressible(library, "stride", block.stride, "its strides are 1 or 2")
             configs.append(block.torchvision_config(family, channels, 1))
     arguments = f"dropout={head.dropout}, last_channel={head.hidden_channels}"
-    return _render(architecture, family, "mobilenetv3", "InvertedResidualConfig", configs, arguments)
+    return _render(architecture, family, "mobilenetv3", _MOBILENETV3_ORDER, configs, arguments)
 
 
+_EFFICIENTNET_ORDER = "expand ratio, kernel, stride, input channels, output channels, layers"
+_MOBILENETV3_ORDER = (
+    "input channels, kernel, expanded channels, output channels, SE, activation, stride, dilation, width"
+)
 _FAMILIES: tuple[Callable[[Architecture], str], ...] = (_efficientnet, _mobilenetv3)
 
 
@@ -105,17 +109,17 @@ def _check_ends(architecture: Architecture, library: str, activation: str) -> No
             raise NotExpressible(library, "activation", head.activation, f"its head has {activation}")
 
 
-def _render(
-    architecture: Architecture, cls: str, home: str, config: str, configs: list[str], arguments: str
-) -> str:
+def _render(architecture: Architecture, cls: str, home: str, order: str, configs: list[str], arguments: str) -> str:
     norm = f"partial(nn.BatchNorm2d, eps={architecture.norm_eps!r}, momentum={architecture.norm_momentum!r})"
-    setting = "\n".join(f"    {one}," for one in configs)
+    imports = ", ".join(sorted({config.partition("(")[0] for config in configs}))
+    setting = "\n".join(f"    {config}," for config in configs)
     return f"""\
 from functools import partial
 
 from torch import nn
-from torchvision.models.{home} import {cls}, {config}
+from torchvision.models.{home} import {cls}, {imports}
 
+# {order}
 SETTING = [
 {setting}
 ]

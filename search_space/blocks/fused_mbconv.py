@@ -53,6 +53,5 @@ class FusedMBConv(InvertedResidual):
         wide = round_channels(in_channels * self.expand_ratio)
         if (wide == in_channels) != (self.expand_ratio == 1):  # it goes by the widths
             raise NotExpressible(library, "expand_ratio", self.expand_ratio, f"with {in_channels} channels")
-        sizes = f"input_channels={in_channels}, out_channels={self.out_channels}, num_layers={num_layers}"
-        ratio = plain_number(self.expand_ratio)
-        return f"FusedMBConvConfig(expand_ratio={ratio}, kernel={self.kernel_size}, stride={self.stride}, {sizes})"
+        shape = f"{self.kernel_size}, {self.stride}, {in_channels}, {self.out_channels}, {num_layers}"
+        return f"FusedMBConvConfig({plain_number(self.expand_ratio)}, {shape})"

@@ -55,19 +55,17 @@ class MBConv(InvertedResidual):
                 raise NotExpressible(library, "activation", self.activation, "its blocks have silu")
             if self.se_ratio != 0.25 or self.se_variant != "efficientnet":
                 raise NotExpressible(library, *self._squeeze_field("efficientnet"), "its blocks have a quarter")
-            sizes = f"input_channels={in_channels}, out_channels={self.out_channels}, num_layers={num_layers}"
-            ratio = plain_number(self.expand_ratio)
-            return f"MBConvConfig(expand_ratio={ratio}, kernel={self.kernel_size}, stride={self.stride}, {sizes})"
+            shape = f"{self.kernel_size}, {self.stride}, {in_channels}, {self.out_channels}, {num_layers}"
+            return f"MBConvConfig({plain_number(self.expand_ratio)}, {shape})"
         if family == "MobileNetV3":
             names = {"relu": "RE", "hard_swish": "HS"}
             if self.activation not in names:
                 raise NotExpressible(library, "activation", self.activation, "its blocks have relu or hard_swish")
             if self.se_ratio not in (0, 0.25) or (self.se_ratio and self.se_variant != "mobilenetv3"):
                 raise NotExpressible(library, *self._squeeze_field("mobilenetv3"), "its blocks have a quarter or none")
-            sizes = f"input_channels={in_channels}, kernel={self.kernel_size}, expanded_channels={wide}"
-            options = f'use_se={self.se_ratio > 0}, activation="{names[self.activation]}", stride={self.stride}'
-            tail = f"out_channels={self.out_channels}, {options}, dilation=1, width_mult=1.0"
-            return f"InvertedResidualConfig({sizes}, {tail})"
+            shape = f"{in_channels}, {self.kernel_size}, {wide}, {self.out_channels}"
+            options = f'{self.se_ratio > 0}, "{names[self.activation]}", {self.stride}, 1, 1.0'
+            return f"InvertedResidualConfig({shape}, {options})"
         return super().torchvision_config(family, in_channels, num_layers)
 
     def _squeeze_field(self, variant: str) -> tuple[str, object]:

@@ -7,6 +7,7 @@ import inspect
 import sys
 import textwrap
 import types
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -31,12 +32,15 @@ class Code:
 
     def claim(self, name: str, value: Any) -> str:
         """A name that no other definition has."""
-        free = next(one for one in (name, *(f"{name}{n}" for n in range(2, 1000))) if self._objects.get(one, value) is value)
+        free = next(
+            one for one in (name, *(f"{name}{n}" for n in range(2, 1000))) if self._objects.get(one, value) is value
+        )
         self._objects[free] = value
         return free
 
-    def function(self, function: types.FunctionType, whose: str = "") -> str:
+    def function(self, function: Callable[..., object], whose: str = "") -> str:
         """Bring a function in, with all it refers to; its source without indentation."""
+        assert isinstance(function, types.FunctionType)
         source = source_of(function, whose or function.__qualname__)
         self.refer(function, ast.parse(source), whose or function.__qualname__)
         return source

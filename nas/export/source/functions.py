@@ -112,5 +112,3 @@ def head_expression(head: Node, other: Node, classes: int, other_classes: int) -
     if list(parameters.taken.values()) != ["num_classes"]:
         return render(head), False
     return render(body), True
-
-

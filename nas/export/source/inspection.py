@@ -30,7 +30,9 @@ def is_torchs(cls: type[nn.Module]) -> bool:
     if base is nn.Module:
         return False
     own = cls.__mro__[: cls.__mro__.index(base)]
-    return not any(isinstance(value, METHODS) and name not in _ADD_NOTHING for one in own for name, value in vars(one).items())
+    return not any(
+        isinstance(value, METHODS) and name not in _ADD_NOTHING for one in own for name, value in vars(one).items()
+    )
 
 
 def methods(cls: type[nn.Module]) -> dict[str, types.FunctionType]:
@@ -91,13 +93,15 @@ def held_by(module: nn.Module) -> dict[str, Any]:
 
 
 def torch_arguments(module: nn.Module, base: type[nn.Module]) -> list[tuple[inspect.Parameter, Any]]:
-    """The arguments by which one of torch's modules was made, as far as it remembers them; others have their default."""
+    """The arguments by which one of torch's modules was made; those it does not remember have their default."""
     found = []
     for name, parameter in list(inspect.signature(base.__init__).parameters.items())[1:]:
         if name in ("device", "dtype") or parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             continue
         if name == "bias":
-            value: Any = next((True for one in ("bias", "in_proj_bias") if getattr(module, one, None) is not None), False)
+            value: Any = next(
+                (True for one in ("bias", "in_proj_bias") if getattr(module, one, None) is not None), False
+            )
         else:
             value = getattr(module, name, parameter.default)
         if _is_pair(value) and base.__name__.endswith("2d"):

@@ -68,6 +68,11 @@ def is_constant(value: Tensor) -> bool:
 
 def filled(value: Tensor, whose: str) -> Node:
     """`torch.full` of a tensor whose elements are all equal."""
-    number = plain(value.flatten()[0].item(), whose)
+    first = value.detach().flatten()[0]
+    number = plain(
+        float(str(first.numpy())) if first.dtype == torch.float32 else first.item(), whose
+    )  # 0.1, not 0.10000000149
     dtype = Argument("dtype", Literal(str(value.dtype)), False, "torch.float32")
-    return Call("torch.full", (Argument("size", plain(tuple(value.shape), whose)), Argument("fill_value", number), dtype))
+    return Call(
+        "torch.full", (Argument("size", plain(tuple(value.shape), whose)), Argument("fill_value", number), dtype)
+    )
