@@ -53,8 +53,9 @@ def _architecture_file(path: Path) -> Path:
     if not path.is_dir():
         return path
     found: dict[str, Path] = {}
-    for file in sorted(path.iterdir(), key=lambda one: _ENDINGS.index(one.suffix) if one.suffix in _ENDINGS else 9):
-        if file.suffix in _ENDINGS and file.stem not in found and _is_architecture(file):
+    files = [file for file in path.iterdir() if file.suffix in _ENDINGS]
+    for file in sorted(files, key=lambda one: (_ENDINGS.index(one.suffix), one.name)):
+        if file.stem not in found and _is_architecture(file):
             found[file.stem] = file
     if len(found) == 1:
         return next(iter(found.values()))
