@@ -83,6 +83,12 @@ def from_onnx(file: Path, exported: Exported) -> Loaded:
     onnx.checker.check_model(str(file), full_check=True)
     graph = onnx.shape_inference.infer_shapes(onnx.load(file)).graph
     sizes = {one.name: list(one.dims) for one in graph.initializer}
+    # Equal tensors, as biases that are still 0, are kept once; the others are that one by another name.
+    sizes |= {
+        node.output[0]: sizes[node.input[0]]
+        for node in graph.node
+        if node.op_type == "Identity" and node.input[0] in sizes
+    }
     outputs = {
         one.name: [d.dim_value for d in one.type.tensor_type.shape.dim] for one in [*graph.value_info, *graph.output]
     }

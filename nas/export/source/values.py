@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from nas.export.source.code import cannot
-from nas.export.source.tree import Argument, Call, Literal, Node
+from nas.export.source.tree import Argument, Call, Literal, Node, render
 
 _MAX_WRITTEN = 4_096
 
@@ -24,17 +24,11 @@ def plain(value: Any, whose: str) -> Node:
         items = tuple(Argument("", plain(item, whose)) for item in value)
         return Call("", items, "()" if isinstance(value, tuple) else "[]")
     if isinstance(value, dict):
-        texts = (f"{_text(plain(key, whose))}: {_text(plain(item, whose))}" for key, item in value.items())
+        texts = (f"{render(plain(key, whose))}: {render(plain(item, whose))}" for key, item in value.items())
         return Literal("{" + ", ".join(texts) + "}")
     if isinstance(value, torch.dtype):
         return Literal(str(value))
     raise cannot(whose, f"it is a {type(value).__name__}")
-
-
-def _text(node: Node) -> str:
-    from nas.export.source.tree import render
-
-    return render(node)
 
 
 def parameter(value: Tensor, whose: str) -> Node:
@@ -43,7 +37,10 @@ def parameter(value: Tensor, whose: str) -> Node:
     if is_constant(value):
         data = filled(value, whose)
     else:
-        mean, spread = (Literal(f"{float(one):.2g}") for one in (value.float().mean(), value.float().std()))
+        moments = [float(one) for one in (value.float().mean(), value.float().std())]
+        if not all(map(math.isfinite, moments)):
+            raise cannot(whose, "nothing gives this parameter a value")
+        mean, spread = (Literal(f"{one:.2g}") for one in moments)
         data = Call("torch.normal", (Argument("mean", mean), Argument("std", spread), Argument("size", size)))
     frozen = () if value.requires_grad else (Argument("requires_grad", Literal("False"), False),)
     return Call("nn.Parameter", (Argument("data", data), *frozen))
@@ -69,10 +66,7 @@ def is_constant(value: Tensor) -> bool:
 def filled(value: Tensor, whose: str) -> Node:
     """`torch.full` of a tensor whose elements are all equal."""
     first = value.detach().flatten()[0]
-    number = plain(
-        float(str(first.numpy())) if first.dtype == torch.float32 else first.item(), whose
-    )  # 0.1, not 0.10000000149
-    dtype = Argument("dtype", Literal(str(value.dtype)), False, "torch.float32")
-    return Call(
-        "torch.full", (Argument("size", plain(tuple(value.shape), whose)), Argument("fill_value", number), dtype)
-    )
+    # float32 in its own words: 0.1, not 0.10000000149011612
+    number = float(str(first.numpy())) if first.dtype == torch.float32 else first.item()
+    size, fill = Argument("size", plain(tuple(value.shape), whose)), Argument("fill_value", plain(number, whose))
+    return Call("torch.full", (size, fill, Argument("dtype", Literal(str(value.dtype)), False, "torch.float32")))
