@@ -53,7 +53,7 @@ def initialise(module: nn.Module) -> None:
     """
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d):
-            fan_out = math.prod(layer.kernel_size) * layer.out_channels // layer.groups
+            fan_out = layer.kernel_size[0] * layer.kernel_size[1] * layer.out_channels // layer.groups
             nn.init.normal_(layer.weight, 0.0, math.sqrt(2.0 / fan_out))
         elif isinstance(layer, nn.Linear):
             nn.init.normal_(layer.weight, 0.0, 0.01)

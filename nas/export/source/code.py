@@ -7,7 +7,7 @@ import inspect
 import sys
 import textwrap
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -42,18 +42,20 @@ class Code:
         """Bring a function in, with all it refers to; its source without indentation."""
         assert isinstance(function, types.FunctionType)
         source = source_of(function, whose or function.__qualname__)
-        self.refer(function, ast.parse(source), whose or function.__qualname__)
+        self.refer(function, source, whose or function.__qualname__)
         return source
 
-    def refer(self, function: types.FunctionType, tree: ast.AST, whose: str) -> None:
+    def refer(self, function: types.FunctionType, source: str, whose: str) -> None:
         """Bring in the globals that a function's source names."""
-        inner = inspect.getclosurevars(function).nonlocals
-        own = set(function.__code__.co_varnames)
-        for name in dict.fromkeys(node.id for node in ast.walk(tree) if isinstance(node, ast.Name)):
-            if name in inner and name != "__class__":
-                raise cannot(whose, f"its function {function.__name__} is defined inside another one")
-            if name not in own and name in function.__globals__:
-                self._bring(name, function.__globals__[name], whose)
+        nonlocals = set(inspect.getclosurevars(function).nonlocals) - {"__class__"}
+        if nonlocals:
+            raise cannot(whose, f"its function {function.__name__} refers to {min(nonlocals)} of another function")
+        self._refer(source, function.__globals__, set(function.__code__.co_varnames), whose)
+
+    def _refer(self, source: str, namespace: Mapping[str, Any], own: set[str], whose: str) -> None:
+        for name in dict.fromkeys(node.id for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Name)):
+            if name not in own and name in namespace:
+                self._bring(name, namespace[name], whose)
 
     def _bring(self, name: str, value: Any, whose: str) -> str:
         line = _import_line(name, value)
@@ -66,6 +68,14 @@ class Code:
                 raise cannot(whose, f"it uses {value.__name__} under another name, {name}")
             if self._once(name, value, whose):
                 self.definitions[name] = self.function(value, whose)
+            return name
+        if isinstance(value, type):
+            if issubclass(value, nn.Module) and self._objects.get(name) is not value:
+                raise cannot(whose, f"it uses the class {name}, of which the network has no module")
+            if self._once(name, value, whose):
+                source = source_of(value, whose)
+                self._refer(source, vars(sys.modules[value.__module__]), {name}, whose)
+                self.definitions[name] = source
             return name
         if isinstance(value, _LITERALS):
             if self._once(name, value, whose):

@@ -14,6 +14,7 @@ from nas.export.source.code import source_of
 
 METHODS = (types.FunctionType, staticmethod, classmethod, property)
 _ADD_NOTHING = ("__init__", "reset_parameters", "extra_repr", "__repr__")
+_ROOTS = ("forward", "initialise")
 _OF_ANY_MODULE = frozenset(dir(nn.Module()))
 
 
@@ -36,10 +37,13 @@ def is_torchs(cls: type[nn.Module]) -> bool:
 
 
 def methods(cls: type[nn.Module]) -> dict[str, types.FunctionType]:
-    """`forward`, and the methods of a class that it calls, on and on; those of torch's own classes apart."""
+    """The methods of a class by which it computes and draws initial weights, and those that these call, on and on.
+
+    Torch's own are not among them.
+    """
     base = torch_base(cls)
     found: dict[str, types.FunctionType] = {}
-    waiting = ["forward"]
+    waiting = [*_ROOTS]
     while waiting:
         name = waiting.pop()
         owner = next((one for one in cls.__mro__ if name in vars(one)), None)

@@ -7,7 +7,6 @@ and the plain attributes that its methods read. So nothing need be known of how 
 
 from __future__ import annotations
 
-import ast
 import inspect
 import types
 from collections.abc import Iterable
@@ -121,7 +120,7 @@ class ModuleWriter:
             source = source_of(function, cls.__name__)
             if base is nn.Module and "super()" in source:
                 raise cannot(cls.__name__, f"its {function.__name__} calls super()")
-            self._code.refer(function, ast.parse(source), cls.__name__)
+            self._code.refer(function, source, cls.__name__)
             lines += ["", indented(source)]
         return "\n".join(lines)
 
