@@ -5,6 +5,7 @@ from __future__ import annotations
 from nas.export.base import Exporter, Job, Written
 from nas.export.exported_program import ExportedProgram
 from nas.export.json import Json
+from nas.export.litert import LiteRt
 from nas.export.onnx import Onnx
 from nas.export.timm import Timm
 from nas.export.torch import Torch
@@ -16,7 +17,7 @@ from search_space.errors import did_you_mean
 
 EXPORTERS: dict[str, Exporter] = {
     exporter.name: exporter
-    for exporter in (Yaml(), Json(), Torch(), Timm(), Torchvision(), Onnx(), ExportedProgram(), TorchScript())
+    for exporter in (Yaml(), Json(), Torch(), Timm(), Torchvision(), Onnx(), ExportedProgram(), TorchScript(), LiteRt())
 }
 
 

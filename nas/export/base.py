@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import functools
 import importlib
+import importlib.util
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from search_space import Architecture, InputError
-from search_space.errors import WorkFailed
+from search_space.errors import WorkFailed, one_line
 from search_space.network import Network
 
 TOLERANCE = 1e-3
@@ -71,28 +71,32 @@ class Exporter(ABC):
     holds_weights: ClassVar[bool] = False
     """Whether the file holds weights, so that the same weights are written beside it."""
     packages: ClassVar[Mapping[str, str]] = {}
-    """Import name -> extra of `nas` that installs it."""
+    """Import name of a top-level package -> extra of `nas` that installs it."""
 
     def check(self, architecture: Architecture) -> None:
         """Raise `InputError` if the format cannot express the network, or a package is missing. Before any work."""
         for package, extra in self.packages.items():
-            need(package, extra, f"--to {self.name}")
+            if importlib.util.find_spec(package) is None:
+                raise _missing(package, extra, f"--to {self.name}")
 
     @abstractmethod
     def write(self, job: Job, folder: Path) -> Written:
         """Write the network into `folder`. Raises `InputError`, or `WorkFailed` if the result is not the network."""
 
 
-def need(package: str, extra: str, where: str) -> ModuleType:
-    """Import an optional package; raises `InputError` that says how to install it."""
+def need(module: str, extra: str, where: str) -> Any:
+    """A module of an optional package; raises `InputError` if it is not there, or `WorkFailed` if it is broken."""
     try:
-        return importlib.import_module(package)
+        return importlib.import_module(module)
     except ImportError as error:
-        missing = package.partition(".")[0]
-        rule = (
-            f"{missing} is not installed" if error.name in (package, missing) else f"{missing} does not load: {error}"
-        )
-        raise InputError(rule, where=where, remedy=f"pip install 'nas[{extra}]'") from None
+        package = module.partition(".")[0]
+        if error.name in (module, package):
+            raise _missing(package, extra, where) from None
+        raise WorkFailed(f"{package} does not load: {one_line(str(error))} ({where})") from error
+
+
+def _missing(package: str, extra: str, where: str) -> InputError:
+    return InputError(f"{package} is not installed", where=where, remedy=f"pip install 'nas[{extra}]'")
 
 
 def check_logits(what: str, expected: Tensor, found: Tensor) -> float:

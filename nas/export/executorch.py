@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from nas.export.base import Exporter, Job, Written, check_logits, need
 from nas.export.exported_program import exported
@@ -17,15 +17,13 @@ class ExecuTorch(Exporter):
 
     name = "executorch"
     holds_weights = True
-    packages: ClassVar[Mapping[str, str]] = {"executorch.exir": "executorch", "executorch.runtime": "executorch"}
+    packages: ClassVar[Mapping[str, str]] = {"executorch": "executorch"}
 
     def write(self, job: Job, folder: Path) -> Written:
         path = folder / f"{job.stem}.pte"
-        exir: Any = need("executorch.exir", "executorch", "--to executorch")
-        xnnpack: Any = need(
-            "executorch.backends.xnnpack.partition.xnnpack_partitioner", "executorch", "--to executorch"
-        )
-        runtime: Any = need("executorch.runtime", "executorch", "--to executorch")
+        exir = need("executorch.exir", "executorch", "--to executorch")
+        xnnpack = need("executorch.backends.xnnpack.partition.xnnpack_partitioner", "executorch", "--to executorch")
+        runtime = need("executorch.runtime", "executorch", "--to executorch")
         graph = exported(job, dynamic=False)
         try:
             with warnings.catch_warnings():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,15 +20,16 @@ class LiteRt(Exporter):
 
     name = "litert"
     holds_weights = True
-    packages: ClassVar[Mapping[str, str]] = {"litert_torch": "litert", "ai_edge_litert.interpreter": "litert"}
+    packages: ClassVar[Mapping[str, str]] = {"litert_torch": "litert", "ai_edge_litert": "litert"}
 
     def write(self, job: Job, folder: Path) -> Written:
         path = folder / f"{job.stem}.tflite"
-        converter: Any = need("litert_torch", "litert", "--to litert")
-        runtime: Any = need("ai_edge_litert.interpreter", "litert", "--to litert")
+        converter = need("litert_torch", "litert", "--to litert")
+        runtime = need("ai_edge_litert.interpreter", "litert", "--to litert")
         images = job.images(1)
         try:
-            with warnings.catch_warnings():
+            # It prints its progress on stdout, which is for results.
+            with warnings.catch_warnings(), contextlib.redirect_stdout(sys.stderr):
                 warnings.simplefilter("ignore")
                 converter.convert(job.model, (images,)).export(str(path))
         except Exception as error:  # they have no common base

@@ -111,7 +111,7 @@ class ModuleWriter:
         lines = [f"class {name}({f'nn.{base.__name__}' if known else self._code.name_of(base, name)}):"]
         if cls.__doc__ and cls.__doc__ != base.__doc__:
             text = inspect.cleandoc(cls.__doc__).replace("\\", "\\\\").replace('"""', '\\"\\"\\"')
-            lines += [indented(f'"""{text}"""'), ""]
+            lines += [indented(f'"""{text}{chr(10) if chr(10) in text else ""}"""'), ""]
         if self._held[cls]:
             signature = ", ".join(f"{one}: {inspection.annotation(all_)}" for one, all_ in self._held[cls].items())
             lines += [f"    def __init__(self, {signature}) -> None:", "        super().__init__()"]
