@@ -22,7 +22,7 @@ def export(
         str,
         typer.Option(
             help="Formats, separated by commas: yaml, json, torch, timm, torchvision, onnx, exported-program, "
-            "torchscript, litert."
+            "torchscript, litert, executorch."
         ),
     ] = "yaml",
     out: Annotated[Path, typer.Option(help="The folder to write to.")] = Path("exported"),

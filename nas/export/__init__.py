@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from nas.export.base import Exporter, Job, Written
+from nas.export.executorch import ExecuTorch
 from nas.export.exported_program import ExportedProgram
 from nas.export.json import Json
 from nas.export.litert import LiteRt
@@ -17,7 +18,18 @@ from search_space.errors import did_you_mean
 
 EXPORTERS: dict[str, Exporter] = {
     exporter.name: exporter
-    for exporter in (Yaml(), Json(), Torch(), Timm(), Torchvision(), Onnx(), ExportedProgram(), TorchScript(), LiteRt())
+    for exporter in (
+        Yaml(),
+        Json(),
+        Torch(),
+        Timm(),
+        Torchvision(),
+        Onnx(),
+        ExportedProgram(),
+        TorchScript(),
+        LiteRt(),
+        ExecuTorch(),
+    )
 }
 
 

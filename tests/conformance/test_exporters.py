@@ -29,7 +29,7 @@ WHOLE = ("mobilenetv3-small", "mnasnet-a1")
 OTHERS = ("efficientnet-b0", "efficientnetv2-s", "mobilenetv1", "mobilenetv2", "mnasnet-b1", "mobilenetv3-large")
 """Networks that go through the quick formats; through the others in the slow tests."""
 SLOW = ("onnx", "exported-program", "torchscript")
-OPTIONAL = {"litert": "litert_torch"}
+OPTIONAL = {"litert": "litert_torch", "executorch": "executorch"}
 """Formats whose packages are too large for the tests' environment, and what has to be installed to test them."""
 NOT_EXPRESSIBLE = {
     ("mnasnet-a1", "torchvision"): "stem.activation",
@@ -132,6 +132,13 @@ def from_litert(file: Path, exported: Exported) -> Loaded:
     return Loaded(lambda images: torch.cat([run_interpreter(interpreter, one[None]) for one in images]), None, None)
 
 
+def from_executorch(file: Path, exported: Exported) -> Loaded:
+    from executorch.runtime import Runtime
+
+    forward = Runtime.get().load_program(file).load_method("forward")
+    return Loaded(lambda images: torch.cat([forward.execute([one[None]])[0].clone() for one in images]), None, None)
+
+
 LOADERS: dict[str, Callable[[Path, Exported], Loaded]] = {
     "yaml": from_architecture,
     "json": from_architecture,
@@ -142,6 +149,7 @@ LOADERS: dict[str, Callable[[Path, Exported], Loaded]] = {
     "exported-program": from_exported_program,
     "torchscript": from_torchscript,
     "litert": from_litert,
+    "executorch": from_executorch,
 }
 
 
