@@ -30,9 +30,11 @@ def read_weights(path: str | os.PathLike[str], where: str) -> dict[str, Tensor]:
 
 def write_weights(path: Path, state: Mapping[str, Tensor], arch_id: str) -> None:
     """Write name -> tensor; the file's metadata name the network."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
-    save_file({name: tensor.contiguous() for name, tensor in state.items()}, path, {"format": "pt", "arch_id": arch_id})
+    held = {name: tensor.contiguous() for name, tensor in state.items()}
+    # Not `save_file`, whose files only their owner may read.
+    path.write_bytes(save(held, {"format": "pt", "arch_id": arch_id}))
 
 
 def load_weights(model: nn.Module, state: Mapping[str, Tensor], file: str, where: str) -> None:
