@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from nas.api import resume, search
     from nas.auditing import AuditResult, audit
     from nas.benchmark import BenchResult, bench
+    from nas.export.load import load_model
     from nas.result import SearchResult
     from nas.scaling import FitResult, ScalingResult, fit_scaling, scale
     from search_space import InputError, build_model, load_architecture, load_space
@@ -29,6 +30,7 @@ __all__ = [
     "build_model",
     "fit_scaling",
     "load_architecture",
+    "load_model",
     "load_space",
     "resume",
     "scale",
@@ -54,6 +56,10 @@ def __getattr__(name: str) -> Any:
         from nas import scaling
 
         return getattr(scaling, name)
+    if name == "load_model":
+        from nas.export.load import load_model
+
+        return load_model
     if name == "SearchResult":
         from nas.result import SearchResult
 

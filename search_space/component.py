@@ -99,6 +99,12 @@ def required_fields(component: type[Component]) -> tuple[str, ...]:
     return tuple(f.name for f in dataclasses.fields(component) if f.default is dataclasses.MISSING)
 
 
+@functools.cache
+def field_defaults(component: type[Component]) -> Mapping[str, Any]:
+    """Field name -> default, for the fields that have one."""
+    return {f.name: f.default for f in dataclasses.fields(component) if f.default is not dataclasses.MISSING}
+
+
 def register(name: str) -> Callable[[_C], _C]:
     """Class decorator: make a component known to files and search spaces as `name`."""
 

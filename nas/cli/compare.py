@@ -53,7 +53,7 @@ def compare(
 ) -> None:
     """Compare networks: counted cost, predicted and measured latency, score under one recipe."""
     from nas.architectures import resolve_network
-    from nas.cli.describe import predictor_of
+    from nas.cli.options import table_predictor
     from nas.cli.progress import show_steps
     from nas.comparing import compare as run_compare
     from search_space.rules import Integer
@@ -67,7 +67,7 @@ def compare(
         "memory_format": memory_format,
     }
     seed = Integer(0, 2**63 - 1).check("--seed", seed)
-    predictor = predictor_of(latency, interpolate)
+    predictor = table_predictor(latency, interpolate)
     conditions = _conditions(measure, predictor, {name: value for name, value in asked.items() if value is not None})
     networks = [resolve_network(one) for one in arch]
     evaluator = _evaluator(data, data_root, proxy, train_device) if train else None

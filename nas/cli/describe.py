@@ -8,7 +8,7 @@ import typer
 
 from nas.cli.guidelines import guidelines_dict, print_guidelines
 from nas.cli.latency import prediction_dict, print_prediction
-from nas.cli.options import Arch, Interpolate, Json, Latency
+from nas.cli.options import Arch, Interpolate, Json, Latency, table_predictor
 from nas.cli.output import print_json, print_rich, quantity, table
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def spaces(
     from search_space import InputError, load_space, presets
 
     if space is not None:
-        _describe_space(load_space(space), predictor_of(latency, interpolate), json)
+        _describe_space(load_space(space), table_predictor(latency, interpolate), json)
         return
     if latency or interpolate:
         raise InputError("--latency and --interpolate go with one space", remedy="name a space")
@@ -105,7 +105,7 @@ def show(
     from search_space import Architecture, count_cost
 
     architecture = resolve_network(arch)
-    predictor = predictor_of(latency, interpolate)
+    predictor = table_predictor(latency, interpolate)
     if not isinstance(architecture, Architecture):
         _show_baseline(architecture, predictor, json)
         return
@@ -167,49 +167,24 @@ def cost_line(cost: Cost, resolution: int) -> str:
     )
 
 
-def predictor_of(latency: str, interpolate: bool) -> Predictor | None:
-    """The predictor that `--latency` and `--interpolate` ask for."""
-    from latency import Predictor, load_table
-    from search_space import InputError
-
-    if latency:
-        return Predictor(load_table(latency), interpolate=interpolate)
-    if interpolate:
-        raise InputError("--interpolate needs a latency table", remedy="add --latency FILE")
-    return None
-
-
 def _described(architecture: Architecture) -> dict[str, Any]:
     return {"name": architecture.name, "arch_id": architecture.arch_id, "resolution": architecture.resolution}
 
 
 def _rows_table(architecture: Architecture) -> Table:
     """A row for each run of equal blocks: input, operator, its settings, channels, repeats, stride, cost."""
-    from search_space.architecture import stage_rows
-    from search_space.cost import part_cost
-    from search_space.parts import parts
+    from nas.rows import network_rows
 
-    shapes = parts(architecture)
-    costs = [part_cost(shape) for shape in shapes]
     listing = table("input", "operator", "settings", "out", "n", "s", "params", "macs")
-    rows = [({"num_layers": 1, **architecture.stem.to_dict()}, 1)]
-    rows += [(row, row["num_layers"]) for stage in architecture.stages for row in stage_rows(stage)]
-    rows += [({"num_layers": 1, **architecture.head.to_dict()}, 1)]
-    start = 0
-    for row, count in rows:
-        shape = shapes[start]
-        part = costs[start : start + count]
-        hidden = ("type", "num_layers", "out_channels", "stride")
-        shown = {name: value for name, value in row.items() if name not in hidden and (value != 0 or value is False)}
+    for row in network_rows(architecture):
         listing.add_row(
-            f"{shape.size}² × {shape.in_channels}",
-            row["type"],
-            "  ".join(f"{name} {value}" for name, value in shown.items()),
-            str(row.get("out_channels", architecture.num_classes)),
-            str(count),
-            str(row.get("stride", "")),
-            quantity(sum(cost.params for cost in part)),
-            quantity(sum(cost.macs for cost in part)),
+            f"{row.size}² × {row.in_channels}",
+            row.type,
+            "  ".join(f"{name} {value}" for name, value in row.settings.items()),
+            str(row.out_channels),
+            str(row.num_layers),
+            "" if row.stride is None else str(row.stride),
+            quantity(row.params),
+            quantity(row.macs),
         )
-        start += count
     return listing

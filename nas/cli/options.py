@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from latency import Predictor
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Latency = Annotated[str, typer.Option(help="A latency table.", show_default=False)]
@@ -26,3 +29,15 @@ def numbers(option: str, text: str) -> list[int] | None:
     if not all(word.isascii() and word.isdigit() and len(word) < 10 for word in words):
         raise InputError(f"{option} must be whole numbers separated by commas", text, remedy="write it as 160,224")
     return [Integer(1, 1_000_000).check(option, int(word)) for word in words]
+
+
+def table_predictor(latency: str, interpolate: bool) -> Predictor | None:
+    """What `--latency` and `--interpolate` ask for; None for neither."""
+    from latency import Predictor, load_table
+    from search_space import InputError
+
+    if latency:
+        return Predictor(load_table(latency), interpolate=interpolate)
+    if interpolate:
+        raise InputError("--interpolate needs a latency table", remedy="add --latency FILE")
+    return None

@@ -248,7 +248,7 @@ def _conclude(result: SearchResult, json: bool) -> None:
         typer.echo(f"run            {result.run}")
         typer.echo("\nwhat to type next")
         typer.echo(f"  nas show {result.run}")
-        typer.echo(f"  nas export {result.run} --to yaml --out exported")
+        typer.echo(f"  nas export {result.run} --to torch --out exported/{result.best.arch_id}")
         if result.stopped_by == "time limit":
             typer.echo(f"  nas resume {result.run}")
     if result.best is None:

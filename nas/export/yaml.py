@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from search_space import Architecture, save_architecture
+from nas.export.base import Exporter, Job, Written
+from search_space import save_architecture
 
 
-def export_yaml(architecture: Architecture, folder: Path) -> Path:
-    """Write `NAME.yaml`."""
-    stem = "".join(c if c.isalnum() or c in "-_" else "-" for c in architecture.name)
-    path = folder / f"{stem}.yaml"
-    save_architecture(architecture, path)
-    return path
+class Yaml(Exporter):
+    """`NAME.yaml`: what `nas` reads again."""
+
+    name = "yaml"
+
+    def write(self, job: Job, folder: Path) -> Written:
+        path = folder / f"{job.stem}.yaml"
+        save_architecture(job.architecture, path)
+        return Written(path, "architecture file, schema version 1")

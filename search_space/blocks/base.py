@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from search_space.feature_map_part import FeatureMapPart
+from search_space.foreign import NotExpressible, TimmBlock
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,3 +35,14 @@ class Block(FeatureMapPart):
         It has no stride then, and as many `out_channels` as `in_channels`.
         """
         return False
+
+    def timm_block(self, in_channels: int) -> TimmBlock:
+        """The block as timm's EfficientNet builder writes it. Raises `NotExpressible`, naming the field."""
+        raise NotExpressible("timm's EfficientNet builder", "type", self.type)
+
+    def torchvision_config(self, family: str, in_channels: int, num_layers: int) -> str:
+        """Python source of the config that stands for the block, `num_layers` times, in torchvision's `family`.
+
+        `family` is `EfficientNet` or `MobileNetV3` (whose configs are for one block each). Raises `NotExpressible`.
+        """
+        raise NotExpressible(f"torchvision's {family}", "type", self.type)

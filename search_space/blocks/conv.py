@@ -9,6 +9,7 @@ from torch import nn
 
 from search_space.blocks.base import Block
 from search_space.component import added, register
+from search_space.foreign import TimmBlock, refuse_other_fields
 from search_space.layers import ACTIVATION, PADDING, BuildContext, conv_norm_act
 from search_space.rules import KERNEL_SIZE
 
@@ -35,3 +36,7 @@ class Conv(Block):
             act=self.activation,
             padding=self.padding,
         )
+
+    def timm_block(self, in_channels: int) -> TimmBlock:
+        refuse_other_fields("timm", self, ("kernel_size", "activation"))
+        return TimmBlock("cn", self.kernel_size, self.activation)

@@ -9,6 +9,7 @@ from torch import nn
 
 from search_space.blocks.base import Block
 from search_space.component import added, register
+from search_space.foreign import TimmBlock, refuse_other_fields
 from search_space.layers import (
     ACTIVATION,
     PADDING,
@@ -65,3 +66,7 @@ class DepthwiseSeparable(Block):
             squeeze_channels=self.se_channels,
         )
         return nn.Sequential(depthwise, attention, pointwise)
+
+    def timm_block(self, in_channels: int) -> TimmBlock:
+        refuse_other_fields("timm", self, ("kernel_size", "activation"))
+        return TimmBlock("dsa", self.kernel_size, self.activation)

@@ -6,11 +6,13 @@ from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Annotated
 
+import torch
 from torch import nn
 
 from search_space.blocks.base import Block
 from search_space.component import added
 from search_space.downsampling import BLUR, DOWNSAMPLING, SPACE_TO_DEPTH, STRIDED, BlurPool2d, space_to_depth
+from search_space.foreign import Squeeze
 from search_space.layers import (
     ACTIVATION,
     PADDING,
@@ -18,12 +20,16 @@ from search_space.layers import (
     SE_VARIANTS,
     BuildContext,
     Residual,
+    SqueezeExcite,
     conv_norm_act,
     group_count,
     round_channels,
     squeeze_excite,
 )
 from search_space.rules import CHANNELS_OR_NONE, EXPAND_RATIO, KERNEL_SIZE, RATIO, Flag
+
+FOREIGN_FIELDS = ("kernel_size", "expand_ratio", "se_ratio", "se_variant", "activation")
+"""Those that `timm_block` and `torchvision_config` of these blocks put into words."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,3 +123,12 @@ class InvertedResidual(Block):
         if self.shortcut and self.stride == 1 and in_channels == self.out_channels:
             return Residual(branch, context.drop_path)
         return branch
+
+    def foreign_squeeze(self, in_channels: int, channels: int) -> Squeeze | None:
+        """The squeeze-excite as other libraries are told of it."""
+        with torch.device("meta"):
+            layers = self.squeeze_excite(in_channels, channels)
+        for layer in layers:
+            assert isinstance(layer, SqueezeExcite)
+            return Squeeze(channels, layer.reduce.out_channels, self.se_ratio, self.se_variant)
+        return None

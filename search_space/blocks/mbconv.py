@@ -7,9 +7,10 @@ from typing import Annotated
 
 from torch import nn
 
-from search_space.blocks.inverted_residual import InvertedResidual
-from search_space.component import added, register
+from search_space.blocks.inverted_residual import FOREIGN_FIELDS, InvertedResidual
+from search_space.component import added, plain_number, register
 from search_space.errors import InputError
+from search_space.foreign import NotExpressible, TimmBlock, refuse_other_fields
 from search_space.layers import BuildContext, MixedDepthwise, conv_norm_act, norm_act
 from search_space.rules import CHANNELS, CHANNELS_OR_NONE, Integer
 
@@ -58,3 +59,44 @@ class MBConv(InvertedResidual):
             layers.append(expand)
         project = conv_norm_act(wide, self.out_channels, 1, context, groups=self.project_groups)
         return [*layers, *self.spatial(wide, wide, context), *self.squeeze_excite(in_channels, wide), project]
+
+    def timm_block(self, in_channels: int) -> TimmBlock:
+        refuse_other_fields("timm", self, FOREIGN_FIELDS)
+        wide = self.wide(in_channels) if self.expands else in_channels
+        squeeze = self.foreign_squeeze(in_channels, wide)
+        if self.expand_ratio == 1:  # its `ir` would have the expansion all the same
+            return TimmBlock("ds", self.kernel_size, self.activation, squeeze=squeeze)
+        return TimmBlock("ir", self.kernel_size, self.activation, self.expand_ratio, squeeze)
+
+    def torchvision_config(self, family: str, in_channels: int, num_layers: int) -> str:
+        library = f"torchvision's {family}"
+        refuse_other_fields(library, self, FOREIGN_FIELDS)
+        wide = self.wide(in_channels) if self.expands else in_channels
+        if self.expand_ratio != 1 and wide == in_channels:  # it goes by the widths, and would leave the expansion out
+            raise NotExpressible(library, "expand_ratio", self.expand_ratio, "an expansion to the same width")
+        for channels in (in_channels, wide, self.out_channels):
+            if channels % 8:
+                raise NotExpressible(library, "out_channels", channels, "its channels are multiples of 8")
+        if family == "EfficientNet":
+            if self.activation != "silu":
+                raise NotExpressible(library, "activation", self.activation, "its blocks have silu")
+            if self.se_ratio != 0.25 or self.se_variant != "efficientnet":
+                raise NotExpressible(library, *self._squeeze_field("efficientnet"), "its blocks have a quarter")
+            shape = f"{self.kernel_size}, {self.stride}, {in_channels}, {self.out_channels}, {num_layers}"
+            return f"MBConvConfig({plain_number(self.expand_ratio)}, {shape})"
+        if family == "MobileNetV3":
+            names = {"relu": "RE", "hard_swish": "HS"}
+            if self.activation not in names:
+                raise NotExpressible(library, "activation", self.activation, "its blocks have relu or hard_swish")
+            if self.se_ratio not in (0, 0.25) or (self.se_ratio and self.se_variant != "mobilenetv3"):
+                raise NotExpressible(library, *self._squeeze_field("mobilenetv3"), "its blocks have a quarter or none")
+            shape = f"{in_channels}, {self.kernel_size}, {wide}, {self.out_channels}"
+            options = f'{self.se_ratio > 0}, "{names[self.activation]}", {self.stride}, 1, 1.0'
+            return f"InvertedResidualConfig({shape}, {options})"
+        return super().torchvision_config(family, in_channels, num_layers)
+
+    def _squeeze_field(self, variant: str) -> tuple[str, object]:
+        """The field, with its value, by which the squeeze-excite differs from a variant's quarter."""
+        if self.se_ratio and self.se_variant != variant:
+            return "se_variant", self.se_variant
+        return "se_ratio", self.se_ratio
