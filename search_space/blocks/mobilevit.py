@@ -39,11 +39,11 @@ class SelfAttention(nn.Module):
         return f"num_heads={self.num_heads}"
 
     def forward(self, x: Tensor) -> Tensor:
-        batch, places, tokens, channels = x.shape
-        heads = self.qkv(x).reshape(batch * places, tokens, 3, self.num_heads, channels // self.num_heads)
+        places, tokens, channels = (int(size) for size in x.shape[1:])
+        heads = self.qkv(x).reshape(-1, tokens, 3, self.num_heads, channels // self.num_heads)
         query, key, value = heads.permute(2, 0, 3, 1, 4).unbind(0)
         mixed = F.scaled_dot_product_attention(query, key, value)
-        projected: Tensor = self.project(mixed.transpose(1, 2).reshape(batch, places, tokens, channels))
+        projected: Tensor = self.project(mixed.transpose(1, 2).reshape(-1, places, tokens, channels))
         return projected
 
 
@@ -66,15 +66,16 @@ class OverPatches(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         p = self.patch_size
-        batch, channels, height, width = x.shape
+        # Plain numbers: PyTorch's ONNX exporter by tracing dies of a division by zero on sizes that it traces itself.
+        channels, height, width = (int(size) for size in x.shape[1:])
         rows, columns = -(-height // p), -(-width // p)
         divides = (rows * p, columns * p) == (height, width)
         if not divides:
             x = F.interpolate(x, (rows * p, columns * p), mode="bilinear", align_corners=False)
-        x = x.reshape(batch, channels, rows, p, columns, p).permute(0, 3, 5, 2, 4, 1)
-        x = self.inner(x.reshape(batch, p * p, rows * columns, channels))
-        x = x.reshape(batch, p, p, rows, columns, channels).permute(0, 5, 3, 1, 4, 2)
-        x = x.reshape(batch, channels, rows * p, columns * p)
+        x = x.reshape(-1, channels, rows, p, columns, p).permute(0, 3, 5, 2, 4, 1)
+        x = self.inner(x.reshape(-1, p * p, rows * columns, channels))
+        x = x.reshape(-1, p, p, rows, columns, channels).permute(0, 5, 3, 1, 4, 2)
+        x = x.reshape(-1, channels, rows * p, columns * p)
         return x if divides else F.interpolate(x, (height, width), mode="bilinear", align_corners=False)
 
 

@@ -53,6 +53,11 @@ def test_parts_of_all_types_take_time(runtime: Runtime) -> None:
     assert good(whole_times(runtime, network, 1))
 
 
+def test_blocks_run_where_one_pixel_is_left(runtime: Runtime) -> None:
+    """Of 8 px, three strides leave one: where sizes are interpolated, exporters have died of it."""
+    assert good(part_times(runtime, of_all_types().replace(resolution=8), 1))
+
+
 def test_the_parts_are_of_the_order_of_the_whole(runtime: Runtime) -> None:
     network = load_architecture("mobilenetv2")  # large enough that a pause of the machine does not decide
     whole = min(whole_times(runtime, network, 8))
