@@ -43,8 +43,7 @@ def test_the_automatic_one_depends_on_data_and_device(digits: ImageData) -> None
     assert find_recipe("auto", digits, CPU) == named_recipe("quick", digits)
     assert find_recipe("auto", digits, torch.device("cuda")) == named_recipe("standard", digits)
     assert named_recipe("quick", digits).resolution_px == 16
-    assert named_recipe("quick", colour(20)).resolution_px == 16
-    assert named_recipe("thorough", colour(20)).resolution_px == 32
+    assert named_recipe("quick", colour(20)).resolution_px == 32
     assert ProxyTraining(digits, device="cpu").recipe == named_recipe("quick", digits)
 
 
