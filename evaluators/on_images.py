@@ -55,6 +55,13 @@ class ImageEvaluator(Evaluator):
         self.device = choose_device(device)
         self._batches.clear()
 
+    def show_up_to(self, deployment_px: int) -> None:
+        """Have images that are large enough for networks meant for so many pixels."""
+        recipe = self.recipe
+        size_px = max(recipe.resolution_px, recipe.pixels(deployment_px))
+        self.images = self.data.load(size_px=size_px, train=recipe.max_train_images, val=recipe.max_val_images)
+        self._batches.clear()
+
     def describe(self) -> dict[str, Any]:
         """The data, the recipe and the device."""
         return {

@@ -74,7 +74,7 @@ def search(
     if resolutions:
         loaded = at_resolutions(loaded, resolutions)
     evaluator = fit_evaluator(make_evaluator(chosen, on_read=on_read), loaded)
-    final = final_fidelity(chosen, evaluator)
+    final = final_fidelity(chosen, evaluator, on_read=on_read)
     if final is not None:
         fit_evaluator(final.evaluator, loaded)
     loaded = fit_space(loaded, evaluator if final is None else final.evaluator)
@@ -128,7 +128,7 @@ def resume(
     folder.lock()
     try:
         recorded, where = plain["evaluator"], str(folder.run_file)
-        evaluator = make_evaluator(settings, recorded, on_read)
+        evaluator = fit_evaluator(make_evaluator(settings, recorded, on_read), space)
         _check_metrics(settings, evaluator)
         refuse_changed(evaluator, recorded, settings, where)
         for name, version in run_folder.versions().items():
@@ -141,7 +141,9 @@ def resume(
             predictor = Predictor(load_table(folder.latency_file), interpolate=settings.interpolate)
         known = Known(predictor, interpolate=settings.interpolate)
         genotypes = tuple(space.genotype(params) for params in plain.get("start", []))
-        final = final_fidelity(settings, evaluator, plain.get("final", {}))
+        final = final_fidelity(settings, evaluator, plain.get("final", {}), on_read=on_read)
+        if final is not None:
+            fit_evaluator(final.evaluator, space)
         request = Request(settings, space, evaluator, known, genotypes, final)
         return session.run(folder, request, time_limit_s, on_change, on_measure, on_train, on_score)
     except KeyboardInterrupt:

@@ -50,7 +50,9 @@ def cheap_evaluators(names: Iterable[str], evaluator: Evaluator) -> dict[str, Ev
         if name in COUNTED:
             made[name] = Counted(name)
         elif isinstance(evaluator, ImageEvaluator):
-            made[name] = ZeroCost(name, evaluator.data, evaluator.recipe, device=str(evaluator.device))
+            scorer = ZeroCost(name, evaluator.data, evaluator.recipe, device=str(evaluator.device))
+            scorer.images = evaluator.images
+            made[name] = scorer
         else:
             remedy = f"use {listed(COUNTED)}"
             raise InputError("this zero-cost score needs images, and the evaluator has none", name, remedy=remedy)
@@ -107,8 +109,11 @@ def refuse_other_data(now: Mapping[str, Any], recorded: Mapping[str, Any], setti
 
 def fit_evaluator(evaluator: Evaluator, space: SearchSpace) -> Evaluator:
     """The evaluator, showing images in proportion to a network's resolution if that is what the space is about."""
-    if isinstance(evaluator, ImageEvaluator) and space.reference_px and not evaluator.recipe.reference_px:
-        evaluator.recipe = dataclasses.replace(evaluator.recipe, reference_px=space.reference_px)
+    if isinstance(evaluator, ImageEvaluator):
+        if space.reference_px and not evaluator.recipe.reference_px:
+            evaluator.recipe = dataclasses.replace(evaluator.recipe, reference_px=space.reference_px)
+        if evaluator.recipe.reference_px:
+            evaluator.show_up_to(max(space.resolutions))
     return evaluator
 
 

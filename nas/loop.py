@@ -294,6 +294,7 @@ class SearchLoop:
         reported = record.reported if record.pruned else {}
         number = self._sampler.take_up(record.ask, record.params, excess, reported, record.filtered)
         self.state.counts.update(record.rejected)
+        self._never.update(record.filtered)
         self.state.replayed += 1
         look = self._looks[architecture.arch_id]
         return _Pending(

@@ -86,13 +86,12 @@ class Settings:
     """Soft reward, as `latency_ms=20`."""
     target_weight: float = DEFAULT_WEIGHT
     finalists: int | None = None
-    """How many of the best are timed on the device at the end; None means 5 with a latency table, else 0."""
+    """How many of the best are trained at a higher fidelity at the end, and with a latency table timed on the device;
+    None means one for each eight trials of the budget, at least one and at most three, where either is to be done."""
     prefilter: str = ""
     """As `naswot:0.5`: of all networks, evaluate only those of the best half by this zero-cost score."""
     predictor_features: str = ""
     """Zero-cost scores separated by commas, from which the predictor learns, too."""
-    """How many of the best are trained at a higher fidelity at the end, and with a latency table timed on the device;
-    None means one for each eight trials of the budget, at least one and at most three, where either is to be done."""
     final_proxy: str = recipe.AUTO
     """Fidelity at which finalists are trained, as `proxy`; `auto` means the one above the search's if that trains, and
     none otherwise; `none` means that they are not."""

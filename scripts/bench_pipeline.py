@@ -71,7 +71,7 @@ def bench_search(name: str, budget: int) -> None:
     from nas.run_folder import RunFolder
 
     with tempfile.TemporaryDirectory() as folder:
-        result = nas.search(name, budget, out=Path(folder) / "run")
+        result = nas.search(name, budget, finalists=0, out=Path(folder) / "run")
         settings, _, _ = RunFolder(Path(folder) / "run").read()
     share = result.training_time_s / (result.wall_time_s * settings.workers)
     report(f"nas search --space {name} --budget {budget}", [result.wall_time_s], f"s with {settings.workers} workers")

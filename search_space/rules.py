@@ -154,6 +154,9 @@ def _is_plain(value: Any, depth: int = 0) -> bool:
 CHANNELS = Width(1, 65_536)
 CHANNELS_OR_NONE = Width(0, 65_536)
 DEPTH = Depth(1, 1_000)
+# Not widths: groups are a choice of design, and stay as they are when a network is scaled.
+GROUP_SIZE = Integer(0, 65_536)
+GROUPS = Integer(1, 65_536)
 KERNEL_SIZE = Integer(1, 31, odd=True)
 STRIDE = Integer(1, 4)
 EXPAND_RATIO = Number(0.25, 64)

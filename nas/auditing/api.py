@@ -27,7 +27,7 @@ from evaluators.zero_cost import COUNTED, SCORES
 from nas.auditing import picture
 from nas.auditing.measurements import AuditFolder, Measured
 from nas.auditing.result import LEAST_NETWORKS, AuditResult, rank
-from nas.evaluation import default_workers, fit_space
+from nas.evaluation import default_workers, fit_evaluator, fit_space
 from nas.executors import EXECUTORS, Executor, ExecutorOptions, Failed, Finished, Job, Progress, make_executor
 from nas.runs import default_path
 from search_space import Architecture, InputError, SearchSpace, load_space
@@ -88,6 +88,8 @@ def audit(
     loaded = space if isinstance(space, SearchSpace) else load_space(space)
     images = load_images(data, root=data_root, on_progress=on_read)
     several = _evaluators(images, proxies, truth, "cpu" if executor == "ray" else device)
+    for one in several.evaluators.values():
+        fit_evaluator(one, loaded)
     loaded = fit_space(loaded, several.evaluators["naswot"])
     chosen = _sample(loaded, networks, seed)
     asked = {"space": loaded.plain, "networks": networks, "seed": seed, "scores": several.describe()}

@@ -70,8 +70,8 @@ def compare(
     predictor = table_predictor(latency, interpolate)
     conditions = _conditions(measure, predictor, {name: value for name, value in asked.items() if value is not None})
     networks = [resolve_network(one) for one in arch]
-    evaluator = _evaluator(data, data_root, proxy, train_device) if train else None
     with show_warnings():
+        evaluator = _evaluator(data, data_root, proxy, train_device) if train else None
         compared = run_compare(
             networks,
             predictor=predictor,
@@ -108,10 +108,12 @@ def _conditions(measure: bool, predictor: Predictor | None, asked: dict[str, Any
 def _evaluator(data: str, data_root: str, proxy: str, device: str) -> Any:
     from evaluators import ProxyTraining, find_recipe, load_images
     from evaluators.device import choose_device
+    from nas.cli.progress import show_steps_in_turn
 
-    images = load_images(data, root=data_root)
-    recipe = find_recipe(proxy, images, choose_device(device))
-    return ProxyTraining(images, recipe, device=device)
+    with show_steps_in_turn("reading images") as (on_read,):
+        images = load_images(data, root=data_root, on_progress=on_read)
+        recipe = find_recipe(proxy, images, choose_device(device))
+        return ProxyTraining(images, recipe, device=device)
 
 
 def _print_json(compared: Sequence[Compared], predictor: Any, conditions: Any, evaluator: Any) -> None:

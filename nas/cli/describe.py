@@ -125,6 +125,8 @@ def show(
         return
     print_rich(f"{architecture.name}  ({architecture.arch_id})", _rows_table(architecture))
     print_rich(cost_line(cost, architecture.resolution))
+    if cost.unseen:
+        print_rich(f"macs lack those of {', '.join(sorted(cost.unseen))}")
     if predictor is not None and prediction is not None:
         print_rich(f"\nlatency predicted for {predictor.table.conditions}:")
         print_prediction(architecture, prediction)

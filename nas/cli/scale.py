@@ -150,7 +150,13 @@ def _fit(arch: str | None, time_limit: str | None, **options: Any) -> FitResult:
     limit = parse_duration(time_limit) if time_limit else math.inf
     with stoppable(), show_warnings(), show_progress("fit") as progress:
         return fit_scaling(
-            arch, time_limit_s=limit, on_change=progress.on_change, on_measure=progress.on_measure, **options
+            arch,
+            time_limit_s=limit,
+            on_change=progress.on_change,
+            on_measure=progress.on_measure,
+            on_train=progress.on_train,
+            on_read=progress.on_read,
+            **options,
         )
 
 

@@ -70,7 +70,7 @@ def model_card(
             "",
             "## Metrics",
             "",
-            "As the search recorded them; learned ones by its evaluator, not by full training.",
+            "As the search recorded them, none by full training; `final_` and `test_` are of its finalists' training.",
         ]
         lines += ["", "| metric | value |", "|---|---|", *(f"| {_cell(n)} | {_cell(v)} |" for n, v in _flat(scores))]
     lines += ["", "## Latency", "", *_latency(metrics, conditions, predicted)]

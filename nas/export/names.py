@@ -23,7 +23,8 @@ def class_name(architecture: Architecture) -> str:
     """`MobilenetV3Large` of `mobilenet-v3-large`."""
     words = re.findall(r"[A-Za-z0-9]+", architecture.name)
     name = "".join(word[0].upper() + word[1:] for word in words)
-    return name if name.isidentifier() else f"Network{name}"
+    taken = ("None", "True", "False", "Tensor", "F")
+    return name if name.isidentifier() and name not in taken else f"Network{name}"
 
 
 def shown_name(architecture: Architecture) -> str:

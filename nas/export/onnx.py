@@ -30,10 +30,13 @@ class Onnx(Exporter):
         path = folder / f"{job.stem}.onnx"
         _export(job, path)
         options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
-        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        options.log_severity_level = 4
         images = job.images(3)
-        (found,) = session.run(None, {"images": images.numpy()})
+        try:
+            session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+            (found,) = session.run(None, {"images": images.numpy()})
+        except Exception as error:  # its errors have no common base
+            raise WorkFailed(f"ONNX Runtime cannot run the network: {one_line(str(error))[:300]}") from error
         difference = check_logits("ONNX Runtime", job.logits(images), torch.from_numpy(found))
         runtime = f"ONNX Runtime {onnxruntime.__version__}: logits within {difference:.1g} of the greatest"
         return Written(path, f"opset {OPSET}, any batch size; {runtime}")

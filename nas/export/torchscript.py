@@ -26,9 +26,9 @@ class TorchScript(Exporter):
             try:
                 traced: Any = torch.jit.trace  # PyTorch annotates neither
                 torch.jit.save(traced(job.model, job.images(2), check_trace=False), path)
+                load: Any = torch.jit.load
+                found = load(path)(images)  # as many as were not traced: what fixes their number fails here
             except RuntimeError as error:
                 raise WorkFailed(f"torch.jit refuses the network: {one_line(str(error))[:300]}") from error
-            load: Any = torch.jit.load
-            found = load(path)(images)
         difference = check_logits("the TorchScript", job.logits(images), found)
         return Written(path, f"torch.jit.trace, any batch size; logits within {difference:.1g} of the greatest")

@@ -50,7 +50,7 @@ def load_weights(model: nn.Module, state: Mapping[str, Tensor], file: str, where
             raise InputError(rule, list(found.shape), where=where, remedy=remedy)
         if found.is_floating_point() != tensor.is_floating_point():
             raise InputError(f"{name} must be {tensor.dtype} in {file}", str(found.dtype), where=where, remedy=remedy)
-        if not torch.isfinite(found).all():
+        if not torch.isfinite(found.float() if found.is_floating_point() else found).all():
             raise InputError(f"{name} must be finite in {file}", where=where, remedy="train it again")
     for name in state:
         if name not in wanted:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,7 +52,11 @@ class FinalFidelity:
 
 
 def final_fidelity(
-    settings: Settings, evaluator: Evaluator, recorded: Mapping[str, Any] | None = None
+    settings: Settings,
+    evaluator: Evaluator,
+    recorded: Mapping[str, Any] | None = None,
+    *,
+    on_read: Callable[[int, int], None] = lambda done, total: None,
 ) -> FinalFidelity | None:
     """That of a request, or with `recorded` that of a run: what its `describe` gave. None if there is to be none.
 
@@ -65,7 +69,8 @@ def final_fidelity(
     if isinstance(evaluator, ImageEvaluator):
         data, device = evaluator.data, evaluator.device
     else:
-        data, device = load_images(settings.data, root=settings.data_root), choose_device(device_here(settings))
+        data = load_images(settings.data, root=settings.data_root, on_progress=on_read)
+        device = choose_device(device_here(settings))
     if recorded is not None:
         name, recipe = _read(recorded)
     elif settings.final_proxy != AUTO:

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from nas.importing.timm_blocks import NoArchitecture
 from nas.importing.timm_models import architecture_of, need_timm
 from search_space import Architecture, InputError
 from search_space.architecture import MAX_BLOCKS
@@ -94,13 +95,17 @@ def import_block_strings(path: str) -> Architecture:
     name = options["name"] or Path(path).stem
     provenance = {"imported_from": f"block strings of {Path(path).name}", "timm": timm.__version__}
     with document.at((ARCH_DEF,)):
-        return architecture_of(
-            model,
-            name,
-            options["resolution"],
-            drop_path_rate=options["drop_path_rate"],
-            provenance=provenance,
-        )
+        try:
+            return architecture_of(
+                model,
+                name,
+                options["resolution"],
+                drop_path_rate=options["drop_path_rate"],
+                provenance=provenance,
+            )
+        except NoArchitecture as error:
+            error.remedy = "leave it out"  # a file cannot be shown or compared as it is
+            raise
 
 
 def _read_text_file(path: str) -> Document:
@@ -190,7 +195,7 @@ def _build(document: Document, definition: list[list[str]], options: dict[str, A
                 ),
                 **{name: options[name] for name in (*taken, *own)},
             )
-    except (AssertionError, ValueError, TypeError, RuntimeError, KeyError) as error:
+    except (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         with document.at((ARCH_DEF,)):
             reason = f"{type(error).__name__} {one_line(str(error))}".strip()
             raise InputError(f"timm cannot build the network: {reason}", remedy="mend the strings") from None

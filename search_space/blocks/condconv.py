@@ -14,7 +14,7 @@ from search_space.blocks.inverted_residual import InvertedResidual
 from search_space.component import added, register
 from search_space.errors import InputError
 from search_space.layers import BuildContext, Linear, activation, group_count, pad_same
-from search_space.rules import CHANNELS_OR_NONE, Integer
+from search_space.rules import GROUP_SIZE, Integer
 
 
 @register("condconv")
@@ -27,7 +27,7 @@ class CondConv(InvertedResidual):
     """
 
     num_experts: Annotated[int, Integer(1, 1_024)] = 4
-    group_size: Annotated[int, CHANNELS_OR_NONE] = added(1)
+    group_size: Annotated[int, GROUP_SIZE] = added(1)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -31,14 +31,15 @@ class FusedMBConv(InvertedResidual):
         return [*self.spatial(in_channels, wide, context), *self.squeeze_excite(in_channels, wide), *project]
 
     def timm_block(self, in_channels: int) -> TimmBlock:
-        refuse_other_fields("timm", self, FOREIGN_FIELDS)
+        refuse_other_fields("timm", self, (*FOREIGN_FIELDS, "shortcut"))
         if self.expand_ratio == 1:
             if self.se_ratio:
                 why = "its convolution of a block without expansion has no squeeze-excite"
                 raise NotExpressible("timm", "se_ratio", self.se_ratio, why)
-            return TimmBlock("cn", self.kernel_size, self.activation, suffix="_skip")
+            return TimmBlock("cn", self.kernel_size, self.activation, suffix="_skip" if self.shortcut else "")
         squeeze = self.foreign_squeeze(in_channels, self.wide(in_channels))
-        return TimmBlock("er", self.kernel_size, self.activation, self.expand_ratio, squeeze)
+        suffix = "" if self.shortcut else "_noskip"
+        return TimmBlock("er", self.kernel_size, self.activation, self.expand_ratio, squeeze, suffix)
 
     def torchvision_config(self, family: str, in_channels: int, num_layers: int) -> str:
         if family != "EfficientNet":

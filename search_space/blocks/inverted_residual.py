@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Annotated
@@ -19,6 +20,7 @@ from search_space.layers import (
     SE_VARIANT,
     SE_VARIANTS,
     BuildContext,
+    GlobalContext,
     Residual,
     SqueezeExcite,
     conv_norm_act,
@@ -26,7 +28,7 @@ from search_space.layers import (
     round_channels,
     squeeze_excite,
 )
-from search_space.rules import CHANNELS_OR_NONE, EXPAND_RATIO, KERNEL_SIZE, RATIO, Flag
+from search_space.rules import CHANNELS_OR_NONE, EXPAND_RATIO, GROUP_SIZE, KERNEL_SIZE, RATIO, Flag
 
 FOREIGN_FIELDS = ("kernel_size", "expand_ratio", "se_ratio", "se_variant", "activation")
 """Those that `timm_block` and `torchvision_config` of these blocks put into words."""
@@ -49,7 +51,7 @@ class InvertedResidual(Block):
     shortcut: Annotated[bool, Flag()] = added(True)
     padding: Annotated[str, PADDING] = added("symmetric")
     downsampling: Annotated[str, DOWNSAMPLING] = added(STRIDED)
-    group_size: Annotated[int, CHANNELS_OR_NONE] = added(0)
+    group_size: Annotated[int, GROUP_SIZE] = added(0)
     expanded_channels: Annotated[int, CHANNELS_OR_NONE] = added(0)
     se_channels: Annotated[int, CHANNELS_OR_NONE] = added(0)
 
@@ -124,11 +126,14 @@ class InvertedResidual(Block):
             return Residual(branch, context.drop_path)
         return branch
 
+    def width_multiple(self) -> int:
+        return math.lcm(super().width_multiple(), self.group_size or 1)
+
     def foreign_squeeze(self, in_channels: int, channels: int) -> Squeeze | None:
         """The squeeze-excite as other libraries are told of it."""
         with torch.device("meta"):
             layers = self.squeeze_excite(in_channels, channels)
         for layer in layers:
-            assert isinstance(layer, SqueezeExcite)
+            assert isinstance(layer, SqueezeExcite | GlobalContext)
             return Squeeze(channels, layer.reduce.out_channels, self.se_ratio, self.se_variant)
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -12,7 +13,7 @@ from search_space.component import added, plain_number, register
 from search_space.errors import InputError
 from search_space.foreign import NotExpressible, TimmBlock, refuse_other_fields
 from search_space.layers import BuildContext, MixedDepthwise, conv_norm_act, norm_act
-from search_space.rules import CHANNELS, CHANNELS_OR_NONE, Integer
+from search_space.rules import GROUP_SIZE, GROUPS, Integer
 
 
 @register("mbconv")
@@ -27,10 +28,10 @@ class MBConv(InvertedResidual):
     more, … (Tan & Le 2019, MixConv); MixNet has 1×1 convolutions in groups, too.
     """
 
-    group_size: Annotated[int, CHANNELS_OR_NONE] = added(1)
+    group_size: Annotated[int, GROUP_SIZE] = added(1)
     mixed_kernels: Annotated[int, Integer(1, 16)] = added(1)
-    expand_groups: Annotated[int, CHANNELS] = added(1)
-    project_groups: Annotated[int, CHANNELS] = added(1)
+    expand_groups: Annotated[int, GROUPS] = added(1)
+    project_groups: Annotated[int, GROUPS] = added(1)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -60,13 +61,17 @@ class MBConv(InvertedResidual):
         project = conv_norm_act(wide, self.out_channels, 1, context, groups=self.project_groups)
         return [*layers, *self.spatial(wide, wide, context), *self.squeeze_excite(in_channels, wide), project]
 
+    def width_multiple(self) -> int:
+        return math.lcm(super().width_multiple(), self.expand_groups, self.project_groups)
+
     def timm_block(self, in_channels: int) -> TimmBlock:
-        refuse_other_fields("timm", self, FOREIGN_FIELDS)
+        refuse_other_fields("timm", self, (*FOREIGN_FIELDS, "shortcut"))
+        suffix = "" if self.shortcut else "_noskip"
         wide = self.wide(in_channels) if self.expands else in_channels
         squeeze = self.foreign_squeeze(in_channels, wide)
         if self.expand_ratio == 1:  # its `ir` would have the expansion all the same
-            return TimmBlock("ds", self.kernel_size, self.activation, squeeze=squeeze)
-        return TimmBlock("ir", self.kernel_size, self.activation, self.expand_ratio, squeeze)
+            return TimmBlock("ds", self.kernel_size, self.activation, squeeze=squeeze, suffix=suffix)
+        return TimmBlock("ir", self.kernel_size, self.activation, self.expand_ratio, squeeze, suffix)
 
     def torchvision_config(self, family: str, in_channels: int, num_layers: int) -> str:
         library = f"torchvision's {family}"

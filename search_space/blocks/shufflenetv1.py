@@ -36,6 +36,9 @@ class ShuffleNetV1(Block):
     first_groups: Annotated[int, Integer(0, 1_024)] = 0
     activation: Annotated[str, ACTIVATION] = "relu"
 
+    def width_multiple(self) -> int:
+        return math.lcm(super().width_multiple(), self.groups)
+
     def unused_fields(self) -> tuple[str, ...]:
         return ("first_groups",) if self.first_groups == self.groups else ()
 

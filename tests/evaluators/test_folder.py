@@ -316,7 +316,7 @@ def test_a_copy_elsewhere_has_the_same_images(
     assert (len(pickled) > 20_000) == bool(sent_bytes)
     copy = pickle.loads(pickled)
     assert set(copy.images.splits) == {"train", "val"}
-    assert torch.equal(copy.split("val", 3).images, evaluator.split("val", 3).images)
+    assert torch.equal(copy.split("val", 3, 16).images, evaluator.split("val", 3, 16).images)
     if not sent_bytes:
         (entry,) = (path for path in cache.iterdir() if path.is_dir())
         entry.rename(entry.with_name("elsewhere"))

@@ -123,7 +123,7 @@ def test_images_sorted_by_class_score_as_well_as_shuffled_ones(digits: ProxyTrai
     order = np.argsort(train.labels, kind="stable")
     by_class = dataclasses.replace(train, images=train.images[order], labels=train.labels[order])
     data = dataclasses.replace(digits.data, splits={**digits.data.splits, "train": by_class})
-    labels = ProxyTraining(data, digits.recipe, device="cpu").split("train", 3).labels
+    labels = ProxyTraining(data, digits.recipe, device="cpu").split("train", 3, 16).labels
     assert len(labels[: digits.recipe.norm_images].unique()) == 10
     first = np.bincount(labels[: digits.recipe.norm_images].numpy(), minlength=10)
     assert first.min() > 8
@@ -137,7 +137,7 @@ def test_norm_statistics_are_estimated_anew(digits: ProxyTraining) -> None:
     for module in model.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.running_mean.fill_(1e6)  # type: ignore[union-attr]
-    digits._validate(model, digits.split("train", 3))
+    digits._validate(model, digits.split("train", 3, 16))
     means = [m.running_mean.abs().max() for m in model.modules() if isinstance(m, torch.nn.BatchNorm2d)]  # type: ignore[union-attr, operator]
     assert max(means) < 1e3
 

@@ -175,7 +175,7 @@ def test_it_sees_what_the_proxy_sees() -> None:
     evaluator, proxy = (
         make(data) for make in (lambda d: ZeroCost("snip", d, recipe), lambda d: ProxyTraining(d, recipe))
     )
-    assert torch.equal(evaluator.split("train", 3).images, proxy.split("train", 3).images)
+    assert torch.equal(evaluator.split("train", 3, 16).images, proxy.split("train", 3, 16).images)
 
 
 def test_an_unknown_name() -> None:

@@ -116,7 +116,10 @@ def test_an_interrupted_search_ends_as_the_unbroken_one(searcher: str, window: i
     assert resumed.state.best.architecture == expected.state.best.architecture
 
 
-@pytest.mark.parametrize("searcher", ["predictor", "evolution", "local", "tpe", "nsga2", "test_loop:Stateful"])
+@pytest.mark.parametrize(
+    "searcher",
+    ["predictor", "evolution", "local", pytest.param("tpe", marks=pytest.mark.slow), "nsga2", "test_loop:Stateful"],
+)
 @pytest.mark.parametrize(
     ("objective", "constraints"), [("accuracy,macs", ["loss<=0.4", "macs<=1M"]), ("macs", ["accuracy>=0.6"])]
 )

@@ -25,7 +25,7 @@ Point = tuple[float, float]
 
 @pytest.fixture(autouse=True)
 def made_up_scores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(api, "make_evaluator", lambda settings, recorded=None: FakeEvaluator())
+    monkeypatch.setattr(api, "make_evaluator", lambda *request, **more: FakeEvaluator())
 
 
 def search(folder: Path, objective: str = "accuracy,macs", budget: int = 40, **more: Any) -> SearchResult:
@@ -198,7 +198,7 @@ class Flattering(FakeEvaluator):
 def test_what_turns_out_to_break_the_limit_is_not_left_behind_as_the_best(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(api, "make_evaluator", lambda settings, recorded=None: Flattering())
+    monkeypatch.setattr(api, "make_evaluator", lambda *request, **more: Flattering())
     two = space(TINY_SPACE.replace("{choice: [3, 5]}", "3"))
     best_file, seen = tmp_path / "run" / "best.yaml", []
     result = api.search(

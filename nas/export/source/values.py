@@ -37,7 +37,7 @@ def parameter(value: Tensor, whose: str) -> Node:
     if is_constant(value):
         data = filled(value, whose)
     else:
-        moments = [float(one) for one in (value.float().mean(), value.float().std())]
+        moments = [float(one) for one in (value.detach().float().mean(), value.detach().float().std())]
         if not all(map(math.isfinite, moments)):
             raise cannot(whose, "nothing gives this parameter a value")
         mean, spread = (Literal(f"{one:.2g}") for one in moments)
@@ -50,6 +50,9 @@ def buffer(value: Tensor, whose: str) -> Node:
     """The tensor itself, which no weights file may hold. Raises `InputError` if it is too large to be written out."""
     if is_constant(value):
         return filled(value, whose)
+    if value.dim() and len(value) > 1 and bool((value == value[:1]).all()):
+        dims = plain((len(value), *(1,) * (value.dim() - 1)), whose)
+        return Call("torch.tile", (Argument("input", buffer(value[:1], whose)), Argument("dims", dims)))
     if value.numel() > _MAX_WRITTEN:
         raise cannot(whose, f"it is a buffer of {value.numel():,} numbers")
     return Call(

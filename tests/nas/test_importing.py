@@ -119,7 +119,7 @@ def test_a_sample_is_equal(name: str) -> None:
 
 @pytest.mark.slow
 def test_all_but_those_refused_are_equal() -> None:
-    """Prints the count that passes: `pytest -m slow -s -n 0 tests/nas/test_import.py`."""
+    """Prints the count that passes: `pytest -m slow -s -n 0 tests/nas/test_importing.py`."""
     passed, all_names = 0, names()
     for name in all_names:
         if name in REFUSED:
