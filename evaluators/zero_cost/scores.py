@@ -9,10 +9,12 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from search_space.layers import ACTIVATION_TYPES
 
@@ -39,8 +41,9 @@ def synflow(model: nn.Module, batches: Sequence[Batch]) -> float:
 
     R = 1ᵀ(Π|W|)1: the sum of the outputs for an image of ones, with weights replaced by their magnitudes. No labels or
     images are looked at but for their size. Activations pass on what they get, as ReLU does with what is positive: R is
-    of the linear network, and a ReLU6 would cut the flow off. So do norms, as in Abdelfattah et al. 2021. In double
-    precision and as a logarithm, because the product over layers overflows otherwise.
+    of the linear network, and a ReLU6 would cut the flow off. So do norms, as in Abdelfattah et al. 2021; attention
+    is the mean of its values. In double precision and as a logarithm, because the product over layers overflows
+    otherwise.
     """
     linear = copy.deepcopy(model).double().eval()
     for module in linear.modules():
@@ -51,8 +54,11 @@ def synflow(model: nn.Module, batches: Sequence[Batch]) -> float:
             weight.abs_()
     ones = torch.ones_like(batches[0][0][:1], dtype=torch.float64)
     weights = _weights(linear)
-    gradients = torch.autograd.grad(linear(ones).sum(), weights)
-    total = sum((gradient * weight).sum().item() for gradient, weight in zip(gradients, weights, strict=True))
+    with _MeanAttention():
+        out = linear(ones)
+    gradients = torch.autograd.grad(out.sum(), weights, allow_unused=True)  # queries and keys may be
+    found = [(gradient, weight) for gradient, weight in zip(gradients, weights, strict=True) if gradient is not None]
+    total = sum((gradient * weight).sum().item() for gradient, weight in found)
     return math.log(total) if total > 0 else -math.inf
 
 
@@ -112,3 +118,13 @@ def _gradients(model: nn.Module, batch: Batch) -> tuple[Tensor, ...]:
 
 def _unchanged(x: Tensor) -> Tensor:
     return x
+
+
+class _MeanAttention(TorchFunctionMode):
+    """Attention as the mean of the values, which is linear: scores of such sums as synflow's overflow."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is F.scaled_dot_product_attention:
+            query, _, value = args[:3]
+            return value.mean(-2, keepdim=True).expand(*query.shape[:-1], value.shape[-1])
+        return func(*args, **(kwargs or {}))

@@ -85,7 +85,11 @@ def test_a_width_multiplier_multiplies_every_width() -> None:
     form = proxy_form(network, resolution=32, final_size=2, num_classes=7, width_mult=0.5)
     seen: set[str] = set()
     for block, original in zip(form.blocks, network.blocks, strict=True):
-        fields = [name for name, rule in field_rules(type(original)).items() if isinstance(rule, Width)]
+        fields = [
+            name
+            for name, rule in field_rules(type(original)).items()
+            if isinstance(rule, Width) and getattr(original, name)
+        ]
         widths = {name: round_channels(getattr(original, name) / 2) for name in fields}
         assert block == dataclasses.replace(original, stride=block.stride, **widths)
         seen.update(fields)

@@ -102,7 +102,7 @@ def test_the_summary(tmp_path: Path) -> None:
     result = search(tmp_path, searcher="predictor", budget=30)
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert summary == json.loads(json.dumps(result.to_dict()))
-    assert set(summary["counts"]) == {"complete", "again", "failed", "pruned", "infeasible", "duplicate"}
+    assert set(summary["counts"]) == {"complete", "again", "failed", "pruned", "infeasible", "duplicate", "filtered"}
     assert summary["counts"]["complete"] == 30
     assert summary["best"]["arch_id"] == summary["front"][0]["arch_id"]
     assert [set(network) for network in summary["front"]] == [{"arch_id", "looks", "metrics"}] * len(summary["front"])

@@ -32,7 +32,7 @@ def go_on(run: Path, searcher: str, objective: str, budget: int, finalists: int 
     """What `nas search` does, and if there is a run already `nas resume`; scores are made up, in 10 ms each."""
     api.make_evaluator = lambda *request, **more: LearningEvaluator(seconds=0.01)
     final = _Final("made up", FakeEvaluator(seconds=0.01), 1.0)  # type: ignore[arg-type]
-    api.final_fidelity = lambda settings, evaluator, recorded=None: final if settings.finalists else None
+    api.final_fidelity = lambda settings, evaluator, recorded=None, **more: final if settings.finalists else None
     if (run / "run.yaml").exists():
         api.resume(run)
     else:

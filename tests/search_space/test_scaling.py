@@ -348,12 +348,12 @@ def test_the_width_multiplier_must_be_sensible(width: object) -> None:
 
 def test_groups_stay_as_they_are() -> None:
     """They are a choice of design, not a width."""
-    scaled = CompoundRule().member(load_architecture("efficientnet-b0"), 1.0)
+    scaled = CompoundRule().member(load_architecture("efficientnet-b0"), 1.0).architecture
     groups = {(block.to_dict().get("group_size"), block.to_dict().get("expand_groups")) for block in scaled.blocks}
     assert groups == {(None, None)}  # at their defaults, which files leave out
 
 
 def test_shufflenet_keeps_its_groups() -> None:
     base = load_architecture("shufflenetv1-g3-x1.0")
-    ratio = count_cost(CompoundRule().member(base, -2.0)).macs / count_cost(base).macs
+    ratio = count_cost(CompoundRule().member(base, -2.0).architecture).macs / count_cost(base).macs
     assert ratio < 0.45  # .81 if the groups are lost
