@@ -307,7 +307,7 @@ one, two = (nas.bench(sys.argv[1], **request, processes=processes) for processes
 assert [(a.values == b.values).all() for a, b in zip(one.curves, two.curves)] == [True, True]
 try:
     stop = lambda done, total: done and os.kill(os.getpid(), signal.SIGINT)
-    nas.bench(sys.argv[1], ["evolution"], 60, 20, on_progress=stop)
+    nas.bench(sys.argv[1], ["evolution"], 300, 20, on_progress=stop)
 except KeyboardInterrupt as stop:
     print("runs", sum(len(curve.seeds) for curve in stop.result.curves) < 10)
 """
