@@ -14,10 +14,10 @@ import numpy as np
 
 from evaluators import EvaluationFailed, Evaluator, OutOfMemory
 from nas.evaluation import cheap_evaluators
+from nas.json_lines import read_lines
 from nas.prefilter import Prefilter, PrefilterRule
 from nas.settings import Settings
 from search_space import Architecture, InputError
-from search_space.documents import write_whole
 from searchers import Problem, ScoredSample, sample_networks
 
 SAMPLE = 128
@@ -37,7 +37,7 @@ class CheapScores:
         self._evaluators = evaluators
         self._seed = seed
         self._file = file
-        self._known = _read(file) if file is not None and file.exists() else {}
+        self._known = {} if file is None else _read(file)
 
     def score(self, name: str, architecture: Architecture) -> float:
         """The score, the more the better; NaN if the network has none. Raises `OutOfMemory`."""
@@ -57,21 +57,16 @@ class CheapScores:
             value, reason = math.nan, str(failure)
         if self._file is not None:
             kept = {"score": name, "arch_id": architecture.arch_id, "value": None if reason else value}
-            with open(self._file, "a") as file:
+            with open(self._file, "a") as file:  # not synced, as other records are: a lost line is computed again
                 file.write(json.dumps({**kept, "reason": reason} if reason else kept, allow_nan=False) + "\n")
         return value
 
 
 def _read(file: Path) -> dict[tuple[str, str], float]:
-    text = file.read_text()
-    whole = text[: text.rfind("\n") + 1]
-    if whole != text:  # the last line was being written when the process was killed
-        write_whole(file, whole)
     try:
-        rows = [json.loads(line) for line in whole.splitlines()]
         return {
             (str(row["score"]), str(row["arch_id"])): math.nan if row["value"] is None else float(row["value"])
-            for row in rows
+            for row in read_lines(file)
         }
     except (ValueError, KeyError, TypeError) as error:
         rule = f"the zero-cost scores cannot be read: {type(error).__name__}: {error}"
