@@ -1,10 +1,14 @@
-"""The form of a network in which it is trained as a proxy, on images far smaller than it is meant for."""
+"""The form of a network in which it is trained as a proxy, on images far smaller than it is meant for, and briefly."""
 
 from __future__ import annotations
 
 import dataclasses
 
+from torch import nn
+
 from search_space import Architecture, Stage
+from search_space.branches import Sum
+from search_space.layers import Residual
 from search_space.scaling import widened
 
 # The published momenta (0.01 in MobileNetV3) average over far more steps than a proxy makes: statistics would lag.
@@ -42,3 +46,15 @@ def proxy_form(
         norm_momentum=NORM_MOMENTUM,
         drop_path_rate=0.0,
     )
+
+
+def silence_branches(network: nn.Module) -> None:
+    """Let residual branches add nothing at first: those that end on a batch norm, by a scale of 0 (Goyal et al. 2017, §5.1).
+
+    Otherwise deep networks fall behind in a short training, which long training does not hold against them.
+    """
+    for module in network.modules():
+        if isinstance(module, (Residual, Sum)):
+            last = [layer for layer in module.branch.modules() if not any(layer.children())][-1]
+            if isinstance(last, nn.BatchNorm2d):
+                nn.init.zeros_(last.weight)

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
 
+from evaluators.adapt import silence_branches
 from evaluators.base import Direction, EvaluationFailed, Report
 from evaluators.batches import Batches, slices
 from evaluators.device import amp_dtype, autocast
@@ -44,6 +45,8 @@ class ProxyTraining(ImageEvaluator):
     def score(self, model: nn.Module, train: Batches, generator: torch.Generator) -> Iterator[Report]:
         """Train and validate; one report an epoch."""
         recipe = self.recipe
+        if recipe.zero_init_residual:
+            silence_branches(model)
         batch = min(recipe.batch_size, len(train.labels))
         steps = max(1, len(train.labels) // batch)
         optimizer = make_optimizer(model, recipe, fused=self.device.type in ("cpu", "cuda"))

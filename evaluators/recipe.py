@@ -56,6 +56,8 @@ class Recipe:
     """Mirror images at random in training."""
     shift_share: float = 0.0
     """Shift images at random by up to this share of their size in training (0: not at all)."""
+    zero_init_residual: bool = True
+    """Residual branches that end on a batch norm begin as nothing (`evaluators.adapt.silence_branches`)."""
     final_size_px: int = 2
     """The last feature map is at least this high and wide: strides are dropped until it is."""
     norm_images: int = 256
@@ -71,8 +73,9 @@ class Recipe:
     def __post_init__(self) -> None:
         for name, rule in _RULES.items():
             object.__setattr__(self, name, rule.check(name, getattr(self, name)))
-        if not isinstance(self.flip, bool):
-            raise InputError("flip must be true or false", self.flip, field="flip")
+        for name in ("flip", "zero_init_residual"):
+            if not isinstance(getattr(self, name), bool):
+                raise InputError(f"{name} must be true or false", getattr(self, name), field=name)
 
     def pixels(self, deployment_px: int) -> int:
         """Height and width of the images for a network that is meant for images of `deployment_px`."""
@@ -126,6 +129,7 @@ def named_recipe(fidelity: str, data: ImageSource) -> Recipe:
         epochs=min(extent.most_epochs, max(2, extent.shown // images)),
         max_train_images=extent.images,
         max_val_images=2_000,
+        batch_size=32 if small else 16,
         flip=data.mirrored,
     )
 

@@ -26,7 +26,7 @@ SCORES: dict[str, Score] = {
     "naswot": naswot,
     "zico": zico,
 }
-COUNTED = ("params", "macs")
+COUNTED = ("params", "macs", "activations")
 NAMES = (*SCORES, *COUNTED)
 _BATCHES = 2
 
@@ -62,7 +62,7 @@ class ZeroCost(ImageEvaluator):
 
 
 class Counted(Evaluator):
-    """The plainest of scores: parameters or multiply–adds at the deployment resolution, more being better."""
+    """The plainest of scores: parameters, multiply–adds or activations at the deployment resolution, more being better."""
 
     noisy = False
 

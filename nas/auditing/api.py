@@ -6,7 +6,7 @@ import math
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -101,10 +101,10 @@ def audit(
         options = ExecutorOptions(workers, gpus_per_trial, ray_address)
         running = make_executor(executor, several, options, folder.path / "workers.log")
         try:
-            _measure(folder, running, chosen, list(several.evaluators), seed, deadline, on_progress)
+            _measure(folder, running, chosen, several.scores, seed, deadline, on_progress)
         finally:
             running.close()
-        result = _result(folder, chosen, loaded.name, proxies, truth)
+        result = _result(folder, chosen, loaded.name, several, proxies, truth)
         folder.write("scores.csv", result.to_csv())
         picture.write(result, folder.path / "audit.png")
         return result
@@ -123,7 +123,8 @@ def _evaluators(data: ImageSource, proxies: Sequence[str], truth: str, device: s
     for name in proxies:
         if name in several or name == truth:
             raise InputError("--proxy and --truth must differ", name, remedy="name each once")
-        several[name] = ProxyTraining(data, find_recipe(name, data, where), device=device)
+        several[name] = proxy = ProxyTraining(data, find_recipe(name, data, where), device=device)
+        proxy.rungs = tuple(range(1, proxy.steps))  # what less of the same training is worth, at no cost
     kind, _, file = truth.partition(":")
     if kind == "table" and file:
         several[TRUTH] = TabularEvaluator(file, noisy=False)
@@ -155,7 +156,7 @@ def _measure(
     folder: AuditFolder,
     executor: Executor,
     chosen: Sequence[Architecture],
-    names: Sequence[str],
+    scores: Mapping[str, str],
     seed: int,
     deadline: float,
     on_progress: Callable[[int, int], None],
@@ -175,14 +176,28 @@ def _measure(
             times[event.report.step - 1 :] = [time.perf_counter()]  # another try begins again
             continue
         metrics = event.metrics if isinstance(event, Finished) else {}
-        seconds = dict(zip(names, np.diff(reported.pop(event.key)).tolist(), strict=False))
+        seconds = _seconds(scores, reported.pop(event.key))
         reason = event.reason if isinstance(event, Failed) else ""
         folder.append(Measured(event.key, chosen[event.key].arch_id, dict(metrics), seconds, reason))
         on_progress(len(folder.measured), len(chosen))
 
 
+def _seconds(scores: Mapping[str, str], times: Sequence[float]) -> dict[str, float]:
+    """What each score took, since its evaluator began; `times` is when that was, and when each was there."""
+    begun: dict[str, float] = {}
+    seconds = {}
+    for (score, evaluator), before, after in zip(scores.items(), times, times[1:], strict=False):
+        seconds[score] = after - begun.setdefault(evaluator, before)
+    return seconds
+
+
 def _result(
-    folder: AuditFolder, chosen: Sequence[Architecture], space: str, proxies: Sequence[str], truth: str
+    folder: AuditFolder,
+    chosen: Sequence[Architecture],
+    space: str,
+    several: Several,
+    proxies: Sequence[str],
+    truth: str,
 ) -> AuditResult:
     measured = sorted((one for one in folder.measured if not one.reason), key=lambda one: one.number)
     failed = len(folder.measured) - len(measured)
@@ -200,7 +215,7 @@ def _result(
     scores = {name: (name, column(f"{name}/{name}"), seconds(name)) for name in SCORES}
     counted = [count_cost(chosen[one.number]).metrics() for one in measured]
     scores.update({name: (name, [cost[name] for cost in counted], 0.0) for name in COUNTED})
-    for name in proxies:
+    for name in (score for score, evaluator in several.scores.items() if evaluator in proxies):
         for metric, direction in ProxyTraining.directions.items():
             sign = 1 if direction == "maximize" else -1
             row = name if metric == ProxyTraining.ranks_by else f"{name} {metric}"
