@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
+from scipy.stats import qmc
 from threadpoolctl import ThreadpoolController
 
 from search_space.space import Genotype
@@ -47,7 +48,7 @@ class _Candidate(NamedTuple):
 class PredictorGuided(SpaceSampler):
     """A Gaussian process over the genes scores a pool of networks; the one most worth a look is evaluated.
 
-    After `initial` random networks, the pool has children of the best networks, each with one to three changed genes,
+    The `initial` networks are a Latin hypercube: of each gene, all options come about equally often. Then the pool has children of the best networks, each with one to three changed genes,
     and random networks. What a look is worth:
 
     - one objective: its knowledge gradient (Frazier et al. 2009), by how much it is expected to raise the score of the
@@ -84,7 +85,7 @@ class PredictorGuided(SpaceSampler):
         self.again = again
         self._genes = self._make_genes(problem)
         self._promising = best_of(problem.sample) if problem.sample is not None else []
-        self._sizes = np.array([len(gene.options) for gene in problem.space.genes])
+        self._sizes = np.array([len(gene.options) for gene in problem.space.genes], dtype=np.int64)
         self._canonical = functools.lru_cache(maxsize=20_000)(problem.space.canonical)
         self._kept: dict[str, tuple[object, Any]] = {}
 
@@ -115,11 +116,23 @@ class PredictorGuided(SpaceSampler):
             return GenesAndScores(problem.space, problem.sample)
 
     def _first(self, begun: int, rng: np.random.Generator, known: AbstractSet[str]) -> Genotype | None:
-        """A network to begin with: every other one of the best by their scores, if there are any, the others random."""
+        """A network to begin with: every other one of the best by their scores, if there are any, others from all over.
+
+        Random where the design's networks are known, or not allowed.
+        """
         promising = [genotype for genotype in self._promising if self.arch_id(genotype) not in known]
         if promising and begun % 2 == 0:
             return promising[rng.integers(len(promising))]
-        return self.random_network(rng, known)
+        design = iter(self._design)
+        new = self.first_new(lambda: next(design), known, tries=len(self._design))
+        return new or self.random_network(rng, known)
+
+    @functools.cached_property
+    def _design(self) -> list[Genotype]:
+        """Networks from all over the space (McKay et al. 1979, spread by centred discrepancy)."""
+        rng = np.random.default_rng([self.seed, 0, 3])
+        points = qmc.LatinHypercube(len(self._sizes), rng=rng, optimization="random-cd").random(self.initial)
+        return [tuple(genotype) for genotype in (points * self._sizes).astype(np.int64).tolist()]
 
     def believed(self, history: History, under_way: int) -> dict[str, Scores] | None:
         """Posterior means, on a scale of their own: the mean of a few looks flatters whoever had most luck.

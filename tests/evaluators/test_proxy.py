@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from evaluators import EvaluationFailed, ProxyTraining, Recipe, load_images, make_image_data
-from evaluators.adapt import proxy_form
+from evaluators.adapt import proxy_form, silence_branches
 from evaluators.batches import Form, prepare
 from evaluators.proxy import augment
 from search_space import Architecture, Block, Stage, build_model, load_architecture, references
@@ -15,7 +15,7 @@ from search_space.blocks.conv import Conv
 from search_space.blocks.identity import Identity
 from search_space.component import field_rules
 from search_space.head import PooledHead
-from search_space.layers import round_channels
+from search_space.layers import Residual, round_channels
 from search_space.rules import Width
 from search_space.stem import ConvStem
 
@@ -119,6 +119,20 @@ def test_a_network_of_which_nothing_is_left_fails_with_its_reason(digits: ProxyT
 def test_proxy_form_keeps_strides_where_there_is_room() -> None:
     network = load_architecture("mobilenetv3-large")
     assert proxy_form(network, resolution=64, final_size=2, num_classes=10).total_stride == network.total_stride
+
+
+@pytest.mark.parametrize(
+    ("name", "branches"), [("mobilenetv2", 10), ("resnet18", 8), ("resnet50", 16), ("convnext-tiny", 0), ("mobilevit-xxs", 3)]
+)
+def test_residual_branches_add_nothing_at_first(name: str, branches: int) -> None:
+    network = build_model(load_architecture(name))
+    silence_branches(network)
+    silent = [norm for norm in network.modules() if isinstance(norm, torch.nn.BatchNorm2d) and not norm.weight.any()]
+    assert len(silent) == branches
+    block = next((one for one in network.modules() if isinstance(one, Residual)), None)
+    if branches and block is not None:
+        x = torch.randn(2, next(block.branch.parameters()).shape[1], 8, 8)
+        assert torch.equal(block.eval()(x), x)
 
 
 def test_images_sorted_by_class_score_as_well_as_shuffled_ones(digits: ProxyTraining) -> None:

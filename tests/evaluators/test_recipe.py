@@ -66,6 +66,7 @@ def test_a_file_changes_what_it_names(digits: ImageData, tmp_path: Path) -> None
         ("base: slow", "base must be one of its known names, got 'slow' (FILE:1, base)"),
         ("ema_decay: 1", "ema_decay must be 0 to below 1, got 1 (FILE:1, ema_decay)"),
         ("flip: 1", "flip must be true or false, got 1 (FILE:1, flip)"),
+        ("zero_init_residual: 0", "zero_init_residual must be true or false, got 0 (FILE:1, zero_init_residual)"),
         ("- epochs", "the file must be a mapping of names to values, got ['epochs'] (FILE:1)"),
         ("", "the file is empty (FILE)"),
     ],

@@ -10,6 +10,7 @@ import pytest
 from support import SMALL_SPACE, TINY_SPACE, nas, space
 
 from evaluators import EvaluationFailed, Report, Several
+from evaluators.zero_cost import COUNTED, SCORES
 from nas import audit
 from nas.auditing import AuditInterrupted, AuditResult
 from nas.auditing.result import rank
@@ -96,7 +97,7 @@ def test_an_audit_ranks_every_score(asked: dict[str, Any], tmp_path: Path) -> No
     seen: list[tuple[int, int]] = []
     result = audit(**asked, on_progress=lambda done, total: seen.append((done, total)))
     short = asked["proxies"][0]
-    names = {"synflow", "snip", "grad_norm", "naswot", "zico", "params", "macs", short, f"{short} accuracy"}
+    names = {*SCORES, *COUNTED, short, f"{short} accuracy"}
     assert {one.name for one in result.ranked} == names
     assert (result.stopped_by, result.failed, len(set(result.arch_ids))) == ("networks", 0, 5)
     assert seen[-1] == (5, 5)
@@ -115,6 +116,16 @@ def test_a_loss_is_turned_so_that_more_is_better(asked: dict[str, Any], tmp_path
     short = asked["proxies"][0]
     losses = [one["metrics"][f"{short}/loss"] for one in sorted(measured, key=lambda one: one["number"])]
     assert result.of(short).values == tuple(-loss for loss in losses)
+
+
+def test_less_of_the_same_training_is_ranked_too(asked: dict[str, Any], tmp_path: Path) -> None:
+    proxies = [recipe(tmp_path, "three", epochs=3), recipe(tmp_path, "one", epochs=1)]
+    result = audit(**{**asked, "proxies": proxies})
+    seconds = [result.of(f"{proxies[0]}{at}").seconds_per_network for at in ("@1", "@2", "")]
+    assert seconds == sorted(seconds)
+    assert result.of(f"{proxies[0]}@2 accuracy").metric == "accuracy"
+    assert set(result.proxies) == set(proxies)
+    assert f"{proxies[1]}@1" not in {one.name for one in result.ranked}
 
 
 def test_what_was_measured_is_not_measured_again(
