@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 from torch import nn
 
+from evaluators.base import Direction
 from evaluators.batches import Batches
 from evaluators.proxy import ProxyTraining
 
@@ -17,6 +19,8 @@ class FinalTraining(ProxyTraining):
     images as before, and reports the test accuracy of the winner.
     """
 
+    ranks_by: ClassVar[str] = "loss"
+    directions: ClassVar[Mapping[str, Direction]] = {"accuracy": "maximize", "loss": "minimize"}
     needs: ClassVar[tuple[str, ...]] = ("train", "val", "test")
 
     def _validate(self, model: nn.Module, train: Batches) -> dict[str, float]:

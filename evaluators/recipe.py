@@ -29,6 +29,7 @@ _RULES: dict[str, Rule] = {
     "label_smoothing": Number(0, 1, below=True),
     "shift_share": Number(0, 0.5),
     "final_size_px": Integer(1, 4_096),
+    "capacity_weight": Number(0, 10),
     "norm_images": Integer(2, 1_000_000),
     "width_mult": Number(0.05, 4),
     "ema_decay": Number(0, 1, below=True),
@@ -62,6 +63,8 @@ class Recipe:
     """The last feature map is at least this high and wide: strides are dropped until it is."""
     norm_images: int = 256
     """Training images on which batch-norm statistics are estimated anew before validation."""
+    capacity_weight: float = 0.1
+    """How much capacity counts in the score that searches rank by (`evaluators.proxy.proxy_score`); 0: not at all."""
     width_mult: float = 1.0
     """All channels but the head's are multiplied by this, and rounded to 8."""
     ema_decay: float = 0.0

@@ -151,4 +151,4 @@ def _train(network: Network, evaluator: ProxyTraining, seed: int) -> tuple[dict[
         *_, last = reports
     except EvaluationFailed as error:
         return {}, [f"not trained: {error}"]
-    return {name: last.metrics[name] for name in evaluator.directions}, []
+    return {name: last.metrics[name] for name in evaluator.directions if name in last.metrics}, []

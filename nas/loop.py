@@ -12,17 +12,18 @@ import math
 import time
 import warnings
 from collections import Counter, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from optuna.samplers import BaseSampler
 
-from nas.ask_tell import Proposal, make_ask_tell
-from nas.constraints import Constraint, violated
+from nas.ask_tell import make_ask_tell
+from nas.constraints import Constraint
 from nas.executors import Executor, Failed, Finished, Job
 from nas.pruning import Pruning
 from nas.record import TrialLog, TrialRecord
-from nas.scored import Ranking, Scored
+from nas.scored import Scored
+from nas.screening import Screening
 from nas.target import REWARD, Target
 from search_space import Architecture, InputError
 from search_space.space import Params
@@ -30,8 +31,6 @@ from searchers import Problem
 
 MAX_REJECTED = 2_000
 """So many proposals in a row may be turned down before the sampler counts as having nothing new to say."""
-_SURE_OF = 10
-"""Of so many of the best networks another look is worth its price."""
 _ROUNDING = 1e-6
 
 
@@ -112,32 +111,23 @@ class SearchLoop:
         on_change: Callable[[State], None] = lambda state: None,
     ) -> None:
         self.state = State(budget)
-        self.ranking = Ranking(problem.objectives, constraints)
         self._problem = problem
         self._space = problem.space
         self._sampler = make_ask_tell(sampler, problem)
+        self._screening = Screening(problem, self._sampler, constraints, passes, self.state.counts)
+        self.ranking = self._screening.ranking
         self._executor = executor
         self._log = log
         self._seed = seed
         self._target = target
         self._pruning = pruning
-        self._stand_ins: dict[str, float | None] = {}  # arch_id -> of networks that were pruned
-        self._passes = passes
-        self._constraints = constraints
-        self._scored: dict[str, Scored] = {}
         self._recorded = deque(recorded)
         self._window = window
         self._on_change = on_change
         if pruning is None and any(record.pruned for record in recorded):
             raise InputError("trials of the journal were pruned, but the run has no pruner", remedy="restore run.yaml")
         self._started = 0
-        self._rejected: Counter[str] = Counter()
-        self._filtered: list[str] = []
-        self._looks: Counter[str] = Counter()  # arch_id -> trials, those under way included
-        self._never: set[str] = set()  # what breaks a limit, or does not pass
         self._ask_again = not self._sampler.can_take_up
-        # Exact sizes are worth counting only where a search could come near them.
-        self._size = self._space.size if self._space.num_genotypes <= 1_000_000 else math.inf
         self._pending: deque[_Pending] = deque()
         self._exhausted = False
 
@@ -155,11 +145,11 @@ class SearchLoop:
 
     def ranked(self) -> list[Scored]:
         """All networks that were scored and keep the limits, the best first."""
-        return self.ranking.order(self._scored.values(), self._sampler.believed())
+        return self.ranking.order(self._screening.scored.values(), self._sampler.believed())
 
     def scored(self) -> list[Scored]:
         """All networks that were scored, those that break a limit among them, in order of their first trial."""
-        return list(self._scored.values())
+        return list(self._screening.scored.values())
 
     # Proposing.
 
@@ -192,7 +182,7 @@ class SearchLoop:
                 else:
                     self._executor.submit(self._job(pending))
             self._started += 1
-            self._looks[pending.architecture.arch_id] += 1
+            self._screening.looks[pending.architecture.arch_id] += 1
             self._pending.append(pending)
 
     def _job(self, pending: _Pending) -> Job:
@@ -212,75 +202,19 @@ class SearchLoop:
             if proposal is None:
                 return None
             architecture = self._space.decode(self._space.genotype(proposal.params))
-            kind, cost = self._judge(architecture, asked_for=proposal.number < len(self._problem.start))
+            asked_for = proposal.number < len(self._problem.start)
+            kind, cost = self._screening.judge(architecture, asked_for=asked_for)
             if not kind:
-                rejected, self._rejected = self._rejected, Counter()
-                filtered, self._filtered = tuple(self._filtered), []
-                look = self._looks[architecture.arch_id]
+                rejected, filtered = self._screening.take()
+                look = self._screening.looks[architecture.arch_id]
                 told = self.state.done
                 return _Pending(proposal.number, architecture, proposal.params, cost, rejected, look, told, filtered)
-            self._turn_down(proposal, kind, architecture, cost)
-            if len(self._looks) + len(self._never) >= self._size:
+            self._screening.turn_down(proposal, kind, architecture, cost)
+            if self._screening.nothing_is_left:
                 return None
-            if sum(self._rejected.values()) % 50 == 0:
+            if self._screening.since.total() % 50 == 0:
                 self._on_change(self.state)
         return None
-
-    def _judge(self, architecture: Architecture, *, asked_for: bool) -> tuple[str, dict[str, float]]:
-        """Why a proposal is to be turned down, empty if it is not; and what is known of it."""
-        arch_id = architecture.arch_id
-        if self._looks[arch_id] and not self._is_worth_another_look(arch_id):
-            return "duplicate", {}
-        cost = dict(self._problem.known(architecture))
-        if not self._sampler.crosses_limits and violated(self._known_constraints(), cost):
-            self._never.add(arch_id)
-            return "infeasible", cost
-        if not asked_for and not self._looks[arch_id] and not self._passes(architecture):
-            self._never.add(arch_id)
-            return "filtered", cost
-        return "", cost
-
-    def _is_worth_another_look(self, arch_id: str) -> bool:
-        """Whether a known network is to be evaluated again, with another seed.
-
-        Some searchers ask for that on purpose. Optuna's propose what they believe to be good, known or not: of the best
-        networks so far, that is taken for a wish to be sure of them, up to half of all looks.
-        """
-        if not self._problem.noisy or arch_id not in self._scored or self._looks[arch_id] > self._scored[arch_id].looks:
-            return False
-        if self._sampler.looks_again is not None:
-            return self._sampler.looks_again
-        if 2 * (self.state.counts["again"] + 1) > self.state.done:
-            return False
-        best = self.ranking.order(self._scored.values())[:_SURE_OF]
-        return any(scored.architecture.arch_id == arch_id for scored in best)
-
-    def _known_constraints(self) -> list[Constraint]:
-        return [constraint for constraint in self._constraints if str(constraint) not in self._problem.learned_limits]
-
-    def _turn_down(self, proposal: Proposal, kind: str, architecture: Architecture, cost: dict[str, float]) -> None:
-        """What is turned down costs no budget. A sampler that has to be told learns a network's scores if it has any.
-
-        Of one that is not allowed it wants a value, too; it is what is known, or the median of what was seen: the
-        limits are what counts. Of one that is filtered, being thought to be of the worse half, the lower quartile; of
-        one that was pruned the guess at its score, lest it insist on it.
-        """
-        self._rejected[kind] += 1
-        self.state.counts[kind] += 1
-        arch_id, for_good = architecture.arch_id, kind == "filtered"
-        if for_good:
-            self._filtered.append(arch_id)
-        known, guess = self._scored.get(arch_id), self._stand_ins.get(arch_id)
-        if self._sampler.told_of_rejected and kind == "duplicate" and guess is not None:
-            self._sampler.reject(proposal.number, [guess], self._excess(self._problem.known(architecture)))
-            return
-        if not self._sampler.told_of_rejected or not self._scored or (kind == "duplicate" and known is None):
-            self._sampler.reject(proposal.number, for_good=for_good)
-            return
-        seen = sorted(self._scored.values(), key=self.ranking.scores)
-        stand_in = seen[len(seen) // (4 if for_good else 2)]
-        metrics = known.metrics if known is not None else {**stand_in.metrics, **cost}
-        self._sampler.reject(proposal.number, self._values(metrics), self._excess(metrics))
 
     # Replaying.
 
@@ -290,13 +224,13 @@ class SearchLoop:
         if architecture.arch_id != record.arch_id:
             rule = f"trial {self.state.replayed} of the journal must be the network of its params"
             raise InputError(rule, record.arch_id, remedy="restore journal.log and run.yaml from a copy")
-        excess = {} if record.failed else self._excess({**record.metrics, **record.cost})
+        excess = {} if record.failed else self._screening.excess({**record.metrics, **record.cost})
         reported = record.reported if record.pruned else {}
         number = self._sampler.take_up(record.ask, record.params, excess, reported, record.filtered)
         self.state.counts.update(record.rejected)
-        self._never.update(record.filtered)
+        self._screening.never.update(record.filtered)
         self.state.replayed += 1
-        look = self._looks[architecture.arch_id]
+        look = self._screening.looks[architecture.arch_id]
         return _Pending(
             number,
             architecture,
@@ -361,8 +295,8 @@ class SearchLoop:
         record = pending.record
         assert record is not None
         metrics = {**record.metrics, **record.cost}
-        values = None if record.failed or record.pruned else self._values(metrics)
-        excess = {} if record.failed else self._excess(metrics)
+        values = None if record.failed or record.pruned else self._screening.values(metrics)
+        excess = {} if record.failed else self._screening.excess(metrics)
         if not pending.replayed and self._log is not None:
             self._log.append(record, values, excess)
         self.state.training_seconds += record.seconds
@@ -371,7 +305,7 @@ class SearchLoop:
         if self._pruning is not None:
             self._pruning.tell(record.reported, values[0] if values is not None else None)
         if record.pruned and self._pruning is not None:
-            guess = self._stand_ins[record.arch_id] = self._pruning.stand_in(record.reported)
+            guess = self._screening.stand_ins[record.arch_id] = self._pruning.stand_in(record.reported)
             self._sampler.prune(pending.number, record.reported, guess, excess)
             self.state.counts["pruned"] += 1
         else:
@@ -381,24 +315,18 @@ class SearchLoop:
             self._rank(pending.architecture, record)
         self._on_change(self.state)
 
-    def _values(self, metrics: Mapping[str, float]) -> list[float]:
-        return [metrics[objective.metric] for objective in self._problem.objectives]
-
-    def _excess(self, metrics: Mapping[str, float]) -> dict[str, float]:
-        return {str(constraint): constraint.excess(metrics) for constraint in self._constraints}
-
     def _rank(self, architecture: Architecture, record: TrialRecord) -> None:
         """Take in a scored trial, and see whether it changes what is best."""
         arch_id = architecture.arch_id
-        if arch_id in self._scored:
+        if arch_id in self._screening.scored:
             self.state.counts["again"] += 1
-            self._scored[arch_id].look(record)
+            self._screening.scored[arch_id].look(record)
         else:
-            self._scored[arch_id] = Scored(architecture, self.state.done - 1, record)
-        scored, front = self._scored[arch_id], self.state.front
+            self._screening.scored[arch_id] = Scored(architecture, self.state.done - 1, record)
+        scored, front = self._screening.scored[arch_id], self.state.front
         believed = self._sampler.believed()
         if believed is not None or scored.looks > 1:
-            self.state.front = self.ranking.front(self._scored.values(), believed)
+            self.state.front = self.ranking.front(self._screening.scored.values(), believed)
         elif self.ranking.keeps_limits(scored):
             self.state.front = self.ranking.front([*front, scored])
 

@@ -40,7 +40,7 @@ def main() -> None:
     seconds = np.mean([result.seconds for result in results.values()])
     macs = np.array([count_cost(network).macs for network in networks])
     print(f"{len(networks)} networks of {arguments.space} on {arguments.data}, {seconds:.1f} s a training")
-    for metric in ("accuracy", "loss"):
+    for metric in ProxyTraining.directions:
         scores = np.array([results[key].metrics[metric] for key in range(2 * len(networks))]).reshape(-1, 2)
         noise = np.sqrt(np.mean((scores[:, 0] - scores[:, 1]) ** 2) / 2)
         print(

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import numpy as np
 import pytest
@@ -9,11 +10,12 @@ import torch
 from evaluators import EvaluationFailed, ProxyTraining, Recipe, load_images, make_image_data
 from evaluators.adapt import proxy_form, silence_branches
 from evaluators.batches import Form, prepare
-from evaluators.proxy import augment
+from evaluators.proxy import augment, proxy_score
 from search_space import Architecture, Block, Stage, build_model, load_architecture, references
 from search_space.blocks.conv import Conv
 from search_space.blocks.identity import Identity
 from search_space.component import field_rules
+from search_space.cost import count_cost
 from search_space.head import PooledHead
 from search_space.layers import Residual, round_channels
 from search_space.rules import Width
@@ -47,6 +49,19 @@ def test_a_crippled_network_ranks_below_a_good_one(digits: ProxyTraining) -> Non
     good_score, crippled_score = score(good, digits), score(crippled, digits)
     assert crippled_score["accuracy"] < good_score["accuracy"] - 0.2
     assert crippled_score["loss"] > good_score["loss"]
+
+
+def test_capacity_counts_as_much_as_the_recipe_says() -> None:
+    network, data = load_architecture("mobilenetv3-small"), load_images("digits")
+    recipe = Recipe(resolution_px=16, epochs=1, max_train_images=64, max_val_images=64, capacity_weight=0.5)
+    found = score(network, ProxyTraining(data, recipe, device="cpu"))
+    activations = count_cost(network).activations
+    assert found["score"] == pytest.approx((activations / 1e6) ** 0.5 / found["loss"])
+    plain = score(network, ProxyTraining(data, dataclasses.replace(recipe, capacity_weight=0.0), device="cpu"))
+    assert plain["score"] == pytest.approx(1 / found["loss"])
+    assert proxy_score(0.0, activations, 0.1) < math.inf
+    larger = network.replace(resolution=2 * network.resolution)  # trained at the same resolution, so with the same loss
+    assert score(larger, ProxyTraining(data, recipe, device="cpu"))["score"] > found["score"]
 
 
 def test_training_longer_helps(digits: ProxyTraining) -> None:
@@ -122,7 +137,8 @@ def test_proxy_form_keeps_strides_where_there_is_room() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "branches"), [("mobilenetv2", 10), ("resnet18", 8), ("resnet50", 16), ("convnext-tiny", 0), ("mobilevit-xxs", 3)]
+    ("name", "branches"),
+    [("mobilenetv2", 10), ("resnet18", 8), ("resnet50", 16), ("convnext-tiny", 0), ("mobilevit-xxs", 3)],
 )
 def test_residual_branches_add_nothing_at_first(name: str, branches: int) -> None:
     network = build_model(load_architecture(name))

@@ -97,7 +97,7 @@ def test_an_audit_ranks_every_score(asked: dict[str, Any], tmp_path: Path) -> No
     seen: list[tuple[int, int]] = []
     result = audit(**asked, on_progress=lambda done, total: seen.append((done, total)))
     short = asked["proxies"][0]
-    names = {*SCORES, *COUNTED, short, f"{short} accuracy"}
+    names = {*SCORES, *COUNTED, short, f"{short} accuracy", f"{short} loss"}
     assert {one.name for one in result.ranked} == names
     assert (result.stopped_by, result.failed, len(set(result.arch_ids))) == ("networks", 0, 5)
     assert seen[-1] == (5, 5)
@@ -115,7 +115,8 @@ def test_a_loss_is_turned_so_that_more_is_better(asked: dict[str, Any], tmp_path
     measured = [json.loads(line) for line in (tmp_path / "audit" / "measurements.jsonl").read_text().splitlines()]
     short = asked["proxies"][0]
     losses = [one["metrics"][f"{short}/loss"] for one in sorted(measured, key=lambda one: one["number"])]
-    assert result.of(short).values == tuple(-loss for loss in losses)
+    assert result.of(f"{short} loss").values == tuple(-loss for loss in losses)
+    assert result.of(short).metric == "score"
 
 
 def test_less_of_the_same_training_is_ranked_too(asked: dict[str, Any], tmp_path: Path) -> None:
