@@ -49,7 +49,7 @@ def proxy_form(
 
 
 def silence_branches(network: nn.Module) -> None:
-    """Let residual branches add nothing at first: those that end on a batch norm, by a scale of 0 (Goyal et al. 2017, §5.1).
+    """Let residual branches that end on a batch norm add nothing at first, by a scale of 0 (Goyal et al. 2017, §5.1).
 
     Otherwise deep networks fall behind in a short training, which long training does not hold against them.
     """

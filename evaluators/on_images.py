@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
@@ -16,7 +17,7 @@ from evaluators.base import EvaluationFailed, Evaluator, OutOfMemory, Report, de
 from evaluators.batches import Batches, Form, prepare, statistics
 from evaluators.depthwise import speed_up_depthwise
 from evaluators.device import choose_device
-from evaluators.images import ImageSource
+from evaluators.images import ImageData, ImageSource
 from evaluators.recipe import AUTO, Recipe, find_recipe
 from search_space import Architecture, InputError, build_model
 from search_space.errors import one_line
@@ -26,7 +27,7 @@ class ImageEvaluator(Evaluator):
     """Builds each network in the form of the recipe, from a seed of its own, on the device.
 
     A subclass scores it. `recipe` says at which resolution, and which images; None is the default for the data.
-    Images that still lie in files are read at once. Raises `InputError` if too few can be.
+    Images that still lie in files are read when they are first asked for.
     """
 
     kind: str
@@ -36,9 +37,15 @@ class ImageEvaluator(Evaluator):
     def __init__(self, data: ImageSource, recipe: Recipe | None = None, *, device: str = "auto") -> None:
         self.data = data
         self.device = choose_device(device)
-        self.recipe = chosen = recipe or find_recipe(AUTO, data, self.device)
-        self.images = data.load(size_px=chosen.resolution_px, train=chosen.max_train_images, val=chosen.max_val_images)
+        self.recipe = recipe or find_recipe(AUTO, data, self.device)
+        self._size_px = self.recipe.resolution_px
         self._batches: dict[tuple[str, int, int], Batches] = {}
+
+    @functools.cached_property
+    def images(self) -> ImageData:
+        """The images, read. Raises `InputError` if too few can be, `WorkFailed` if there is no room for them."""
+        recipe = self.recipe
+        return self.data.load(size_px=self._size_px, train=recipe.max_train_images, val=recipe.max_val_images)
 
     @abstractmethod
     def score(self, model: nn.Module, train: Batches, generator: torch.Generator) -> Iterator[Report]:
@@ -57,10 +64,11 @@ class ImageEvaluator(Evaluator):
 
     def show_up_to(self, deployment_px: int) -> None:
         """Have images that are large enough for networks meant for so many pixels."""
-        recipe = self.recipe
-        size_px = max(recipe.resolution_px, recipe.pixels(deployment_px))
-        self.images = self.data.load(size_px=size_px, train=recipe.max_train_images, val=recipe.max_val_images)
-        self._batches.clear()
+        size_px = max(self.recipe.resolution_px, self.recipe.pixels(deployment_px))
+        if size_px != self._size_px:
+            self._size_px = size_px
+            self.__dict__.pop("images", None)
+            self._batches.clear()
 
     def describe(self) -> dict[str, Any]:
         """The data, the recipe and the device."""

@@ -121,7 +121,7 @@ def proxy_score(loss: float, activations: int, weight: float) -> float:
     """(millions of activations) ^ weight / loss: the more, the better.
 
     Of two networks with the same loss after a short training, the one with more feature maps at its deployment
-    resolution will be ahead after a long one: it learns more slowly, and goes further. Decision 24 has the measurements.
+    resolution will be ahead after a long one: it learns more slowly, and goes further (decision 24 has measurements).
     """
     return float((activations / 1e6) ** weight / max(loss, _LEAST_LOSS))
 

@@ -170,6 +170,25 @@ def find_recipe(text: str, data: ImageSource, device: torch.device, *, option: s
         return dataclasses.replace(named_recipe(base, data), **plain)
 
 
+def recorded_recipe(plain: Any) -> Recipe:
+    """The recipe of a run's record, as `describe` gave it. Raises `InputError`.
+
+    No field may be missing: a recipe that an older version wrote does not say how its networks were trained in what
+    that version did not know.
+    """
+    remedy = "start a new run"
+    if not isinstance(plain, dict):
+        raise InputError("the recorded recipe cannot be read", plain, remedy=remedy)
+    missing = [field.name for field in dataclasses.fields(Recipe) if field.name not in plain]
+    if missing:
+        rule = f"the recorded recipe has no {missing[0]}, so it is of an older version of nas"
+        raise InputError(rule, remedy=f"resume the run by that version, or {remedy}")
+    try:
+        return Recipe(**plain)
+    except TypeError as error:
+        raise InputError(f"the recorded recipe cannot be read: {error}", remedy=remedy) from None
+
+
 def is_file(text: str) -> bool:
     """Whether `--proxy` names a file, by its suffix."""
     return Path(text).suffix.lower() in (".yaml", ".yml", ".json")

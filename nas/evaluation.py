@@ -11,6 +11,7 @@ import torch
 
 from evaluators import Evaluator, ImageEvaluator, ImageSource, ProxyTraining, Recipe, find_recipe, load_images
 from evaluators.device import choose_device
+from evaluators.recipe import recorded_recipe
 from evaluators.table import TabularEvaluator
 from evaluators.zero_cost import COUNTED, NAMES, Counted, ZeroCost
 from nas.settings import Settings
@@ -63,11 +64,8 @@ def _images(
     settings: Settings, recorded: Mapping[str, Any] | None, on_read: Callable[[int, int], None]
 ) -> tuple[ImageSource, Recipe]:
     data = load_images(settings.data, root=settings.data_root, on_progress=on_read)
-    try:
-        if recorded is not None:
-            return data, Recipe(**recorded["recipe"])
-    except (TypeError, KeyError) as error:
-        raise InputError(f"the recorded recipe cannot be read: {error}", remedy="start a new run") from None
+    if recorded is not None:
+        return data, recorded_recipe(recorded.get("recipe"))
     # The device of the workers, which need not be that of this process.
     device = torch.device("cuda") if settings.gpus_per_trial else choose_device(device_here(settings))
     return data, find_recipe(settings.proxy, data, device)

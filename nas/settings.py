@@ -54,7 +54,7 @@ class Settings:
     seed: int = 0
     searcher: str = searchers.DEFAULT
     objective: str = ""
-    """Metrics separated by commas; empty means what ranks best: a zero-cost score's own, the validation loss of proxy
+    """Metrics separated by commas; empty means what ranks best: a zero-cost score's own, the score of proxy
     training, else accuracy."""
     constraints: tuple[str, ...] = ()
     data: str = sources.DEFAULT
@@ -172,7 +172,7 @@ class Settings:
         kind, _, name = self.evaluator.partition(":")
         if kind == "zero-cost" and name:
             return name
-        # A reward is a share of what is gained, and less loss is not a gain of that kind.
+        # MnasNet's weights are meant for accuracies, of which a few percent are much; scores differ more.
         return ProxyTraining.ranks_by if kind == "proxy" and not self.target else "accuracy"
 
     def parsed_constraints(self) -> list[Constraint]:

@@ -48,8 +48,8 @@ class _Candidate(NamedTuple):
 class PredictorGuided(SpaceSampler):
     """A Gaussian process over the genes scores a pool of networks; the one most worth a look is evaluated.
 
-    The `initial` networks are a Latin hypercube: of each gene, all options come about equally often. Then the pool has children of the best networks, each with one to three changed genes,
-    and random networks. What a look is worth:
+    The `initial` networks are a Latin hypercube: of each gene, all options come about equally often. Then the pool has
+    children of the best networks, each with one to three changed genes, and random networks. What a look is worth:
 
     - one objective: its knowledge gradient (Frazier et al. 2009), by how much it is expected to raise the score of the
       network that would be chosen afterwards. The best networks so far compete with new ones: where one more look at

@@ -43,7 +43,7 @@ class ZeroCost(ImageEvaluator):
         super().__init__(data, recipe, device=device)
         if name not in SCORES:
             raise InputError("a zero-cost score must be a known name", name, remedy=did_you_mean(name, NAMES))
-        images = min(len(self.images.splits["train"]), self.recipe.max_train_images)
+        images = min(len(data.splits["train"]), self.recipe.max_train_images)
         if images < 2 * _BATCHES:  # batch norms need two images
             raise InputError(f"zero-cost scores need at least {2 * _BATCHES} training images", images, where=data.name)
         self.name = name
@@ -62,7 +62,7 @@ class ZeroCost(ImageEvaluator):
 
 
 class Counted(Evaluator):
-    """The plainest of scores: parameters, multiply–adds or activations at the deployment resolution, more being better."""
+    """The plainest of scores: parameters, multiply–adds or activations at the deployment resolution; more is better."""
 
     noisy = False
 

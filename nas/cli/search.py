@@ -45,8 +45,8 @@ def search(
     objective: Annotated[
         str,
         typer.Option(
-            help="accuracy or loss, on validation images; several as accuracy,macs: a Pareto front. "
-            "[default: loss, with --target or a table accuracy, or the zero-cost score]",
+            help="accuracy, loss or their score, on validation images; several as accuracy,macs: a Pareto front. "
+            "[default: score, with --target or a table accuracy, or the zero-cost score]",
             show_default=False,
         ),
     ] = "",

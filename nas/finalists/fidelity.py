@@ -20,7 +20,7 @@ from evaluators import (
     training_cost,
 )
 from evaluators.device import choose_device
-from evaluators.recipe import AUTO
+from evaluators.recipe import AUTO, recorded_recipe
 from nas.evaluation import device_here, refuse_other_data
 from nas.settings import Settings
 from search_space import InputError
@@ -91,7 +91,7 @@ def final_fidelity(
 
 def _read(recorded: Mapping[str, Any]) -> tuple[str, Recipe]:
     try:
-        return str(recorded["fidelity"]), Recipe(**recorded["recipe"])
-    except (TypeError, KeyError) as error:
+        return str(recorded["fidelity"]), recorded_recipe(recorded["recipe"])
+    except KeyError as error:
         rule = f"the recorded recipe of the finalists cannot be read: {error}"
         raise InputError(rule, remedy="restore run.yaml, or start a new run") from None

@@ -90,6 +90,7 @@ def test_the_recipe_decides_how_many_are_read_and_how_large(photos: Path) -> Non
     recipe = Recipe(resolution_px=12, epochs=1, max_train_images=40, max_val_images=10)
     with pytest.warns(UserWarning, match=r"photos: 40 of 160 train and 10 of 40 val images are used, as many as"):
         evaluator = ProxyTraining(source, recipe, device="cpu")
+        assert evaluator.images
     assert evaluator.images.splits["train"].images.shape == (40, 12, 12, 3)
     assert np.bincount(evaluator.images.splits["train"].labels).tolist() == [32, 8]
     told = evaluator.describe()["data"]

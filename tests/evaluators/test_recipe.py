@@ -12,6 +12,7 @@ from torch import nn
 from evaluators import ImageData, ProxyTraining, Report, find_recipe, load_images, make_image_data, named_recipe
 from evaluators.adapt import proxy_form
 from evaluators.on_images import Batches
+from evaluators.recipe import recorded_recipe
 from search_space import InputError, load_architecture
 
 CPU = torch.device("cpu")
@@ -140,3 +141,15 @@ def test_it_can_be_trained_at_a_resolution_in_proportion(digits: ImageData) -> N
     network = load_architecture("mobilenetv3-small").replace(resolution=272)
     *_, last = ProxyTraining(digits, recipe, device="cpu").evaluate(network, seed=0)
     assert 0 <= last.metrics["accuracy"] <= 1
+
+
+def test_a_recorded_recipe_must_be_whole(digits: ImageData) -> None:
+    recipe = named_recipe("quick", digits)
+    plain = recipe.describe()
+    assert recorded_recipe(plain) == recipe
+    older = {name: value for name, value in plain.items() if name != "zero_init_residual"}
+    with pytest.raises(InputError, match="has no zero_init_residual, so it is of an older version"):
+        recorded_recipe(older)
+    for broken in (None, {**plain, "speed": 1}):
+        with pytest.raises(InputError, match="cannot be read"):
+            recorded_recipe(broken)
