@@ -63,7 +63,7 @@ class Recipe:
     """The last feature map is at least this high and wide: strides are dropped until it is."""
     norm_images: int = 256
     """Training images on which batch-norm statistics are estimated anew before validation."""
-    capacity_weight: float = 0.1
+    capacity_weight: float = 0.15
     """How much capacity counts in the score that searches rank by (`evaluators.proxy.proxy_score`); 0: not at all."""
     width_mult: float = 1.0
     """All channels but the head's are multiplied by this, and rounded to 8."""

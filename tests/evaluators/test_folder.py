@@ -88,10 +88,10 @@ def test_splits_may_be_given(photos: Path) -> None:
 def test_the_recipe_decides_how_many_are_read_and_how_large(photos: Path) -> None:
     source = quiet(write(photos, cat=200, dog=50))
     recipe = Recipe(resolution_px=12, epochs=1, max_train_images=40, max_val_images=10)
+    evaluator = ProxyTraining(source, recipe, device="cpu")
     with pytest.warns(UserWarning, match=r"photos: 40 of 160 train and 10 of 40 val images are used, as many as"):
-        evaluator = ProxyTraining(source, recipe, device="cpu")
-        assert evaluator.images
-    assert evaluator.images.splits["train"].images.shape == (40, 12, 12, 3)
+        images = evaluator.images
+    assert images.splits["train"].images.shape == (40, 12, 12, 3)
     assert np.bincount(evaluator.images.splits["train"].labels).tolist() == [32, 8]
     told = evaluator.describe()["data"]
     assert told["files"] == {"train": 160, "val": 40, "test": 50}
