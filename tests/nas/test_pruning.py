@@ -252,9 +252,9 @@ def test_validating_on_the_way_does_not_change_the_result() -> None:
     reports = list(asked.evaluate(network, seed=1))
     assert [sorted(report.metrics) for report in reports] == [
         ["train_loss"],
-        ["accuracy", "loss", "train_loss"],
+        ["accuracy", "loss", "score", "train_loss"],
         ["train_loss"],
-        ["accuracy", "loss", "train_loss"],
+        ["accuracy", "loss", "score", "train_loss"],
     ]
     assert list(plain.evaluate(network, seed=1))[-1].metrics == reports[-1].metrics
 
