@@ -17,17 +17,17 @@ batch norm is taken for folded into its convolution. The paper calls it MAC; her
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from search_space.memory import FOLDED, WITH_STATISTICS
 from search_space.parts import PartShape
+from search_space.watching import Watcher
 
 BYTES_PER_ELEMENT = 4
 # From where on a figure is worth a remark. The paper gives no thresholds; these are ours.
@@ -149,28 +149,23 @@ def _share(operations: Sequence[Operation], kind: str, accessed: int) -> float:
     return sum(one.accessed for one in operations if one.kind == kind) / accessed if accessed else 0.0
 
 
-class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class _Recorder(Watcher):
     """Records the operations that run. What only looks at a tensor in another way is none."""
 
     def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.operations: list[Operation] = []
         self._ranks: dict[int, int] = {}
         self._kept: list[Any] = []  # storages stay alive, so that their addresses stay distinct
 
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        """Nothing is compiled here."""
-        return False
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
+    def saw(self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any], result: Any) -> None:
+        """An operation, or another look at a tensor."""
         name = func.overloadpacket.__name__
         read = [value for value in tree_leaves((args, kwargs)) if isinstance(value, Tensor)]
         written = [value for value in tree_leaves(result) if isinstance(value, Tensor)]
         written = written[:1] if name in WITH_STATISTICS else written
         if not read or not written:
-            return result
+            return
         own = {self._storage(value) for value in read}
         rank = max(self._ranks.get(storage, 0) for storage in own)
         is_view = not func._schema.is_mutable and all(self._storage(value) in own for value in written)
@@ -182,7 +177,6 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         for value in written:
             storage = self._storage(value)
             self._ranks[storage] = max(rank, self._ranks.get(storage, 0))
-        return result
 
     def _storage(self, value: Tensor) -> int:
         storage = value.untyped_storage()

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+
+from search_space.watching import Watcher
 
 # Not tagged point-wise by PyTorch, but folded into its neighbours by every inference engine.
 FOLDED = frozenset({"native_batch_norm", "_native_batch_norm_legit_no_training", "cudnn_batch_norm", "batch_norm"})
@@ -33,20 +34,15 @@ class PeakElements:
     """If somebody does, as a shortcut around the module."""
 
 
-class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class _Recorder(Watcher):
     """Records, for each operation that runs, which storages it reads, which it writes, and whether it is in place."""
 
     def __init__(self, module: nn.Module) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.steps: list[tuple[set[int], set[int], bool]] = []
         self.sizes: dict[int, int] = {}
         self._weights = {t.untyped_storage()._cdata for t in itertools.chain(module.parameters(), module.buffers())}
         self._kept: list[Any] = []  # storages stay alive, so that their addresses stay distinct
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        """Nothing is compiled here; to have it skipped, PyTorch would import its compiler, which takes 1.5 s."""
-        return False
 
     def storages(self, values: Any) -> Iterator[int]:
         """Identities of the feature maps in `values`."""
@@ -59,14 +55,13 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                     self.sizes.setdefault(key, value.numel())
                     yield key
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
+    def saw(self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any], result: Any) -> None:
+        """A step."""
         name = func.overloadpacket.__name__
         folded = name in FOLDED
         written = result[0] if name in WITH_STATISTICS else result
         in_place = folded or torch.Tag.pointwise in func.tags
         self.steps.append((set(self.storages((args, kwargs))), set(self.storages(written)), in_place))
-        return result
 
 
 def peak_elements(module: nn.Module, input_shape: tuple[int, ...]) -> tuple[PeakElements, tuple[int, ...]]:

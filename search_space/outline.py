@@ -12,17 +12,17 @@ import math
 import re
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from search_space.branches import Concat, PassOn, Sum
 from search_space.layers import Residual
 from search_space.memory import FOLDED, PeakElements, peak_elements
+from search_space.watching import Watcher
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", FutureWarning)  # fvcore still scripts a function on import
@@ -137,28 +137,22 @@ _FREE = FOLDED | {
 }
 
 
-class _Convolutions(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class _Convolutions(Watcher):
     """Counts convolutions, and notes what else runs that might have to be counted."""
 
     def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.macs = self.activations = 0
         self.others: set[str] = set()
 
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        """Nothing is compiled here."""
-        return False
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
+    def saw(self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any], result: Any) -> None:
+        """Count it, or note its name."""
         name = func.overloadpacket.__name__
         if name == "convolution" and isinstance(result, Tensor):
             self.macs += int(conv_flop_count(args[0].shape, args[1].shape, result.shape, transposed=args[6]))
             self.activations += result.numel()
         elif name not in _FREE and torch.Tag.pointwise not in func.tags:
             self.others.add(name)
-        return result
 
 
 class Chain:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import optuna
 import pytest
 from support import SMALL_SPACE, TINY_SPACE, FakeEvaluator, space, trials
 
-from evaluators import Report
+from evaluators import Direction, Report
+from evaluators.proxy import SCORE
 from nas import api
 from nas.cli import run as nas_here
 from nas.loop import look_seed
@@ -23,9 +24,19 @@ from search_space import Architecture, load_architecture, save_architecture
 Point = tuple[float, float]
 
 
+class FakeProxy(FakeEvaluator):
+    """Has the score that searches by proxy training rank by, too."""
+
+    directions: ClassVar[Mapping[str, Direction]] = {**FakeEvaluator.directions, SCORE: "maximize"}
+
+    def evaluate(self, architecture: Architecture, *, seed: int) -> Iterator[Report]:
+        for report in super().evaluate(architecture, seed=seed):
+            yield Report(report.step, report.total_steps, {**report.metrics, SCORE: report.metrics["accuracy"]})
+
+
 @pytest.fixture(autouse=True)
 def made_up_scores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(api, "make_evaluator", lambda *request, **more: FakeEvaluator())
+    monkeypatch.setattr(api, "make_evaluator", lambda *request, **more: FakeProxy())
 
 
 def search(folder: Path, objective: str = "accuracy,macs", budget: int = 40, **more: Any) -> SearchResult:
@@ -188,11 +199,12 @@ def test_a_limit_that_nothing_keeps(tmp_path: Path) -> None:
         assert api.resume(folder / "run").best is None
 
 
-class Flattering(FakeEvaluator):
+class Flattering(FakeProxy):
     """The first look at a network promises much."""
 
     def evaluate(self, architecture: Architecture, *, seed: int) -> Iterator[Report]:
-        yield Report(1, 1, {"accuracy": 0.9 if seed == look_seed(0, 0) else 0.1, "loss": 1.0})
+        accuracy = 0.9 if seed == look_seed(0, 0) else 0.1
+        yield Report(1, 1, {"accuracy": accuracy, "loss": 1.0, SCORE: accuracy})
 
 
 def test_what_turns_out_to_break_the_limit_is_not_left_behind_as_the_best(

@@ -1,0 +1,30 @@
+"""Seeing which operations a module runs."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch.utils._python_dispatch import TorchDispatchMode
+
+
+class Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Is told of each of PyTorch's operations that runs inside its `with` block, once it has run."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+
+    @abstractmethod
+    def saw(self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any], result: Any) -> None:
+        """`func`, an overload of an ATen operation, was called with these arguments and gave `result`."""
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Nothing is compiled here; to have it skipped, PyTorch would import its compiler, which takes 1.5 s."""
+        return False
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        self.saw(func, args, kwargs or {}, result)
+        return result
