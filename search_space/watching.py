@@ -12,6 +12,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 class Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Is told of each of PyTorch's operations that runs inside its `with` block, once it has run."""
 
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()  # type: ignore[no-untyped-call]
+
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
 
