@@ -193,6 +193,17 @@ def test_nothing_is_written_if_one_of_the_family_cannot_be(base: str, capsys: py
 # Fits.
 
 
+@pytest.mark.parametrize(
+    ("asked", "objective"), [({}, "loss"), ({"objective": "score"}, "score"), ({"target": "macs=0.5M"}, "accuracy")]
+)
+def test_a_fit_by_training_goes_by_the_loss(base: str, asked: dict[str, Any], objective: str, tmp_path: Path) -> None:
+    recipe = tmp_path / "short.yaml"
+    recipe.write_text("{base: quick, epochs: 1, max_train_images: 32, max_val_images: 32}")
+    quick = {**QUICK, "evaluator": "proxy", "proxy": str(recipe), "budget": 1, "executor": "inline", **asked}
+    fitted = fit_scaling(base, **quick)  # type: ignore[arg-type]
+    assert f"objective: {objective}\n" in (fitted.search.run / "run.yaml").read_text()
+
+
 def test_a_fit_doubles_the_cost_and_is_used_from_then_on(base: str, capsys: pytest.CaptureFixture[str]) -> None:
     fitted = fit_scaling(base, **QUICK)  # type: ignore[arg-type]
     assert fitted.search.stopped_by == "exhausted"
