@@ -200,7 +200,7 @@ def test_a_fit_by_training_goes_by_the_loss(base: str, asked: dict[str, Any], ob
     recipe = tmp_path / "short.yaml"
     recipe.write_text("{base: quick, epochs: 1, max_train_images: 32, max_val_images: 32}")
     quick = {**QUICK, "evaluator": "proxy", "proxy": str(recipe), "budget": 1, "executor": "inline", **asked}
-    fitted = fit_scaling(base, **quick)  # type: ignore[arg-type]
+    fitted = fit_scaling(base, **quick)
     assert f"objective: {objective}\n" in (fitted.search.run / "run.yaml").read_text()
 
 
