@@ -153,7 +153,6 @@ def _is_plain(value: Any, depth: int = 0) -> bool:
 # in one line instead of exhausting the machine's memory.
 CHANNELS = Width(1, 65_536)
 CHANNELS_OR_NONE = Width(0, 65_536)
-DEPTH = Depth(1, 1_000)
 # Not widths: groups are a choice of design, and stay as they are when a network is scaled.
 GROUP_SIZE = Integer(0, 65_536)
 GROUPS = Integer(1, 65_536)

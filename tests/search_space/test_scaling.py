@@ -20,7 +20,7 @@ from search_space.families import FAMILIES, family, multiplied
 from search_space.footprint import footprint_bytes, refuse_too_large
 from search_space.layers import BuildContext, conv_norm_act
 from search_space.network import Network
-from search_space.rules import CHANNELS, DEPTH, RATE, Integer
+from search_space.rules import CHANNELS, RATE, Depth, Integer
 from search_space.scaling import CompoundRule, grow, layers, widened
 
 # Published: Tan & Le 2019's code; counted on torchvision's models.
@@ -175,7 +175,7 @@ class _Declared(Block):
 
     type: ClassVar[str] = "declared"
     inner_channels: Annotated[int, CHANNELS] = 24
-    inner_layers: Annotated[int, DEPTH] = 2
+    inner_layers: Annotated[int, Depth(1, 1_000)] = 2
     heads: Annotated[int, Integer(1, 64)] = 3
     dropout: Annotated[float, RATE] = 0.1
 
