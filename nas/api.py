@@ -22,7 +22,6 @@ from nas.evaluation import default_workers, described, fit_evaluator, fit_space,
 from nas.finalists import final_fidelity
 from nas.known import Known
 from nas.latency_tables import find_table
-from nas.loop import State
 from nas.objective import objectives
 from nas.pruning import warn_of_few_steps
 from nas.result import Interrupted, SearchResult
@@ -30,6 +29,7 @@ from nas.run_folder import RunFolder
 from nas.runs import default_path
 from nas.session import Request
 from nas.settings import Settings
+from nas.state import State
 from search_space import Architecture, InputError, SearchSpace, load_space
 from search_space.errors import did_you_mean
 from search_space.space import Genotype

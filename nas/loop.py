@@ -13,7 +13,7 @@ import time
 import warnings
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from optuna.samplers import BaseSampler
 
@@ -24,6 +24,7 @@ from nas.pruning import Pruning
 from nas.record import TrialLog, TrialRecord
 from nas.scored import Scored
 from nas.screening import Screening
+from nas.state import State
 from nas.target import REWARD, Target
 from search_space import Architecture, InputError
 from search_space.space import Params
@@ -31,42 +32,6 @@ from searchers import Problem
 
 MAX_REJECTED = 2_000
 """So many proposals in a row may be turned down before the sampler counts as having nothing new to say."""
-_ROUNDING = 1e-6
-
-
-@dataclass
-class State:
-    """How far a search is."""
-
-    budget: int
-    """How many trainings may be spent."""
-    counts: Counter[str] = field(default_factory=Counter)
-    """Trials `complete`, `pruned` and `failed`; of those complete, `again` were further looks at a network; proposals
-    `infeasible`, `duplicate` and `filtered`."""
-    spent: float = 0.0
-    """Full-training equivalents: a trial that was pruned counts as the share of a training that it had, others as 1."""
-    spent_before: float = 0.0
-    """Of these, in earlier sessions."""
-    front: list[Scored] = field(default_factory=list)
-    """The best network so far; with several objectives, the Pareto front, in order of the first objective."""
-    replayed: int = 0
-    """Trials taken from the record of an earlier session."""
-    training_seconds: float = 0.0
-    """Time spent inside evaluations, summed over workers."""
-
-    @property
-    def best(self) -> Scored | None:
-        """The best network so far; with several objectives, by the first."""
-        return self.front[0] if self.front else None
-
-    @property
-    def done(self) -> int:
-        """Trials that have ended."""
-        return self.counts["complete"] + self.counts["pruned"] + self.counts["failed"]
-
-    def affords(self, trainings: int) -> bool:
-        """Whether the budget suffices for so many more, if none of them is cut short."""
-        return self.spent + trainings <= self.budget + _ROUNDING
 
 
 @dataclass
@@ -114,7 +79,7 @@ class SearchLoop:
         self._problem = problem
         self._space = problem.space
         self._sampler = make_ask_tell(sampler, problem)
-        self._screening = Screening(problem, self._sampler, constraints, passes, self.state.counts)
+        self._screening = Screening(problem, self._sampler, constraints, passes, self.state)
         self.ranking = self._screening.ranking
         self._executor = executor
         self._log = log

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from nas.ask_tell import AskTell, Proposal
 from nas.constraints import Constraint, violated
 from nas.scored import Ranking, Scored
+from nas.state import State
 from search_space import Architecture
 from searchers import Problem
 
@@ -19,7 +20,7 @@ _SURE_OF = 10
 class Screening:
     """What a search has seen, as far as it decides whether a proposal is worth an evaluation.
 
-    `counts` are the search's own; `passes` tells which new networks are worth evaluating.
+    `state` is the search's own; `passes` tells which new networks are worth evaluating.
     """
 
     def __init__(
@@ -28,7 +29,7 @@ class Screening:
         sampler: AskTell,
         constraints: Sequence[Constraint],
         passes: Callable[[Architecture], bool],
-        counts: Counter[str],
+        state: State,
     ) -> None:
         self.ranking = Ranking(problem.objectives, constraints)
         self.scored: dict[str, Scored] = {}  # arch_id -> networks with a score, in order of their first trial
@@ -42,7 +43,7 @@ class Screening:
         self._sampler = sampler
         self._constraints = constraints
         self._passes = passes
-        self._counts = counts
+        self._state = state
         space = problem.space
         # Exact sizes are worth counting only where a search could come near them.
         self._size = space.size if space.num_genotypes <= 1_000_000 else math.inf
@@ -90,8 +91,7 @@ class Screening:
             return False
         if self._sampler.looks_again is not None:
             return self._sampler.looks_again
-        done = sum(self._counts[kind] for kind in ("complete", "pruned", "failed"))
-        if 2 * (self._counts["again"] + 1) > done:
+        if 2 * (self._state.counts["again"] + 1) > self._state.done:
             return False
         best = self.ranking.order(self.scored.values())[:_SURE_OF]
         return any(scored.architecture.arch_id == arch_id for scored in best)
@@ -107,7 +107,7 @@ class Screening:
         one that was pruned the guess at its score, lest it insist on it.
         """
         self.since[kind] += 1
-        self._counts[kind] += 1
+        self._state.counts[kind] += 1
         arch_id, for_good = architecture.arch_id, kind == "filtered"
         if for_good:
             self._filtered.append(arch_id)

@@ -27,7 +27,7 @@ from nas.finalists import (
     why_not_here,
 )
 from nas.known import Known
-from nas.loop import SearchLoop, State
+from nas.loop import SearchLoop
 from nas.objective import objectives
 from nas.pareto import Hypervolume, write_front
 from nas.pruning import Pruning, make_pruning
@@ -36,6 +36,7 @@ from nas.result import BestNetwork, NothingFound, SearchResult
 from nas.run_folder import RunFolder
 from nas.scored import Scored
 from nas.settings import Settings
+from nas.state import State
 from nas.target import REWARD
 from search_space import Architecture, SearchSpace
 from search_space.space import Genotype

@@ -25,7 +25,8 @@ from evaluators import Direction, Evaluator, ProxyTraining, Report, derive_seed,
 from nas.executors import Failed, Finished, Job, RayExecutor
 from nas.executors.ray import _Slot
 from nas.known import Known
-from nas.loop import SearchLoop, State
+from nas.loop import SearchLoop
+from nas.state import State
 from search_space import Architecture, load_space
 from searchers import Problem, make_sampler
 

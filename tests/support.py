@@ -33,7 +33,8 @@ if TYPE_CHECKING:  # worker processes load this file, and need not wait for Optu
 
     from nas.executors import Executor
     from nas.known import Known
-    from nas.loop import SearchLoop, State
+    from nas.loop import SearchLoop
+    from nas.state import State
     from searchers import Problem
 
 SMALL_SPACE = """\

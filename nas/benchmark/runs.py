@@ -14,9 +14,10 @@ from evaluators import TabularEvaluator
 from evaluators.table import TableEntry
 from nas.executors import Event, InlineExecutor
 from nas.known import Known
-from nas.loop import SearchLoop, State
+from nas.loop import SearchLoop
 from nas.session import Request
 from nas.settings import Settings
+from nas.state import State
 from search_space import Architecture, SearchSpace
 from searchers import make_sampler
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from nas.cli.output import duration, quantity
 
 if TYPE_CHECKING:
-    from nas.loop import State
+    from nas.state import State
 
 _PLAIN_SECONDS = 10.0
 

@@ -13,7 +13,8 @@ from support import NO_CHOICE, TINY_SPACE, FakeEvaluator, problem, score_of, sea
 from evaluators import EvaluationFailed, Report
 from nas.executors import Event, Executor, Finished, Job
 from nas.executors.base import run_job
-from nas.loop import SearchLoop, State, look_seed
+from nas.loop import SearchLoop, look_seed
+from nas.state import State
 from search_space import Architecture, InputError
 from search_space.errors import WorkFailed
 from searchers import SEARCHERS, SpaceSampler, make_sampler

@@ -20,9 +20,10 @@ from evaluators import Evaluator, ProxyTraining, Recipe, Report, load_images
 from nas.cli import run as nas_here
 from nas.executors import Event, Executor, Finished, Job, ProcessExecutor
 from nas.executors.base import run_job
-from nas.loop import SearchLoop, State
+from nas.loop import SearchLoop
 from nas.pruning import PRUNERS, make_pruning, rungs
 from nas.settings import Settings
+from nas.state import State
 from search_space import InputError, load_space
 from searchers import SEARCHERS
 

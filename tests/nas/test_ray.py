@@ -35,7 +35,7 @@ from nas.executors import (
 )
 from nas.executors.ray_cluster import ClusterLost, answers, check_room
 from nas.executors.ray_worker import Worker, Worn
-from nas.loop import State
+from nas.state import State
 from search_space import Architecture, InputError
 
 BUDGET = 12
