@@ -106,10 +106,14 @@ def refuse_other_data(now: Mapping[str, Any], recorded: Mapping[str, Any], setti
 
 
 def fit_evaluator(evaluator: Evaluator, space: SearchSpace) -> Evaluator:
-    """The evaluator, showing images in proportion to a network's resolution if that is what the space is about."""
+    """The evaluator, showing images in proportion to a network's resolution if that is what the space is about.
+
+    The score then leaves capacity to the images: with more resolution it would count twice.
+    """
     if isinstance(evaluator, ImageEvaluator):
-        if space.reference_px and not evaluator.recipe.reference_px:
-            evaluator.recipe = dataclasses.replace(evaluator.recipe, reference_px=space.reference_px)
+        recipe = evaluator.recipe
+        if space.reference_px and not recipe.reference_px:
+            evaluator.recipe = dataclasses.replace(recipe, reference_px=space.reference_px, capacity_weight=0.0)
         if evaluator.recipe.reference_px:
             evaluator.show_up_to(max(space.resolutions))
     return evaluator

@@ -85,8 +85,6 @@ def fit_scaling(
     space = scaling_space(base, {**grid, "phi": 1})
     base_cost = _cost_of(base, cost, space, latency, interpolate, on_measure)
     goal = space.ratio * base_cost
-    if settings.get("evaluator", "proxy") == "proxy" and not settings.get("objective") and not settings.get("target"):
-        settings["objective"] = "loss"  # all cost the same, and resolution is shown: nothing has to be made up for
     result = api.search(
         space,
         space.num_genotypes if budget is None else budget,

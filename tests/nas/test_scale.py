@@ -193,17 +193,6 @@ def test_nothing_is_written_if_one_of_the_family_cannot_be(base: str, capsys: py
 # Fits.
 
 
-@pytest.mark.parametrize(
-    ("asked", "objective"), [({}, "loss"), ({"objective": "score"}, "score"), ({"target": "macs=0.5M"}, "accuracy")]
-)
-def test_a_fit_by_training_goes_by_the_loss(base: str, asked: dict[str, Any], objective: str, tmp_path: Path) -> None:
-    recipe = tmp_path / "short.yaml"
-    recipe.write_text("{base: quick, epochs: 1, max_train_images: 32, max_val_images: 32}")
-    quick = {**QUICK, "evaluator": "proxy", "proxy": str(recipe), "budget": 1, "executor": "inline", **asked}
-    fitted = fit_scaling(base, **quick)
-    assert f"objective: {objective}\n" in (fitted.search.run / "run.yaml").read_text()
-
-
 def test_a_fit_doubles_the_cost_and_is_used_from_then_on(base: str, capsys: pytest.CaptureFixture[str]) -> None:
     fitted = fit_scaling(base, **QUICK)  # type: ignore[arg-type]
     assert fitted.search.stopped_by == "exhausted"
@@ -293,6 +282,7 @@ def test_fit_and_family_in_one_command(base: str, capsys: pytest.CaptureFixture[
     assert [one["phi"] for one in answer["family"]] == [0, 1]
     recipe = (Path("runs/fitted") / "run.yaml").read_text()
     assert "reference_px: 32" in recipe  # so that resolution counts for something in the proxy
+    assert "capacity_weight: 0.0" in recipe  # but not twice
 
 
 # Latency.
