@@ -28,6 +28,7 @@ from latency.table_file import save_table
 from search_space import Architecture, InputError, SearchSpace
 from search_space.architecture import ARCHITECTURE_RULES
 from search_space.graph import PartGraph
+from search_space.json_lines import append_line, read_lines
 from search_space.parts import PartShape, parts
 from search_space.rules import Integer
 from search_space.space_file import at_resolutions
@@ -181,7 +182,7 @@ class PartFile:
             self._read(header)
         else:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._write(header)
+            append_line(self.path, header)
 
     @property
     def seconds(self) -> float:
@@ -202,20 +203,12 @@ class PartFile:
         times = {str(index): np.round(taken, 6).tolist() for index, taken in samples.items()}
         row = {"chunk": chunk.number, "seconds": round(now - self._last, 3), "times_ms": times}
         self._last = now
-        self._write(row)
+        append_line(self.path, row)
         self.done[chunk.number] = row
-
-    def _write(self, row: dict[str, Any]) -> None:
-        with open(self.path, "a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
 
     def _read(self, header: dict[str, Any]) -> None:
         try:
-            text = self.path.read_bytes()
-            whole = text[: text.rfind(b"\n") + 1]  # a last line that a killed process left half written is dropped
-            found, *rows = [json.loads(line) for line in whole.splitlines()] or [None]
+            found, *rows = read_lines(self.path) or [None]
             differs = [name for name in header if found is not None and found.get(name) != header[name]]
             for row in [] if differs else rows:
                 self._check(row)
@@ -227,11 +220,7 @@ class PartFile:
             rule = f"an unfinished build with another {' and '.join(differs)} lies there"
             raise InputError(rule, str(self.path), remedy="finish that one, use another --out, or remove it")
         if found is None:
-            self.path.unlink()
-            self._write(header)
-            return
-        if len(whole) < len(text):
-            os.truncate(self.path, len(whole))
+            append_line(self.path, header)
 
     def _check(self, row: dict[str, Any]) -> None:
         """Raise if a row is not what this build writes for its chunk."""

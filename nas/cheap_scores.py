@@ -14,10 +14,10 @@ import numpy as np
 
 from evaluators import EvaluationFailed, Evaluator, OutOfMemory
 from nas.evaluation import cheap_evaluators
-from nas.json_lines import read_lines
 from nas.prefilter import Prefilter, PrefilterRule
 from nas.settings import Settings
 from search_space import Architecture, InputError
+from search_space.json_lines import read_lines
 from searchers import Problem, ScoredSample, sample_networks
 
 SAMPLE = 128

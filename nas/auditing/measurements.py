@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from nas.folder_lock import lock_folder
-from nas.json_lines import append_line, read_lines
 from search_space import InputError
 from search_space.documents import read_document, to_yaml, write_whole
+from search_space.json_lines import append_line, read_lines
 
 
 @dataclass(frozen=True)

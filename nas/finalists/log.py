@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from nas.json_lines import append_line, read_lines
 from search_space import InputError
+from search_space.json_lines import append_line, read_lines
 
 
 @dataclass(frozen=True)
