@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from evaluators.base import Direction, EvaluationFailed, Evaluator, Report, derive_seed
 from search_space import Architecture
+
+
+class Score(NamedTuple):
+    """Where one score of `Several` comes from."""
+
+    evaluator: str
+    step: int
+    """Of all; the report of this step is the first that has the score."""
 
 
 class Several(Evaluator):
     """Metrics `SCORE/METRIC`, a score being the name of an evaluator; after step 2 of more, its name and `@2`.
 
     Each evaluator has a seed of its own, so that what two of them have in common is not their luck. There is a report
-    before the first and one for each of `scores`, so that whoever listens knows how long it took.
+    before the first and one for each of its steps, so that whoever listens knows how far it is, and how long it took.
     """
 
     directions: ClassVar[Mapping[str, Direction]] = {}
@@ -22,30 +30,36 @@ class Several(Evaluator):
         self.evaluators = dict(evaluators)
 
     @property
-    def scores(self) -> dict[str, str]:
-        """Each score in turn, and the name of its evaluator."""
-        return {
-            at(name, step, evaluator.steps): name
-            for name, evaluator in self.evaluators.items()
-            for step in (*evaluator.rungs, evaluator.steps)
-        }
+    def steps(self) -> int:
+        """Those of all evaluators, and the one before."""
+        return 1 + sum(evaluator.steps for evaluator in self.evaluators.values())
+
+    @property
+    def scores(self) -> dict[str, Score]:
+        """Each score in turn."""
+        found, before = {}, 1
+        for name, evaluator in self.evaluators.items():
+            for step in (*evaluator.rungs, evaluator.steps):
+                found[name if step == evaluator.steps else f"{name}@{step}"] = Score(name, before + step)
+            before += evaluator.steps
+        return found
 
     def evaluate(self, architecture: Architecture, *, seed: int) -> Iterator[Report]:
         """The last report has the metrics of all."""
         metrics: dict[str, float] = {}
-        steps = 1 + len(self.scores)
-        yield Report(1, steps, {})
-        step = 1
+        names = {score.step: name for name, score in self.scores.items()}
+        before, total = 1, self.steps
+        yield Report(before, total, {})
         for name, evaluator in self.evaluators.items():
             try:
                 for report in evaluator.evaluate(architecture, seed=derive_seed(seed, name)):
-                    if report.step in evaluator.rungs or report.step == report.total_steps:
-                        step += 1
-                        score = at(name, report.step, report.total_steps)
-                        metrics.update({f"{score}/{metric}": value for metric, value in report.metrics.items()})
-                        yield Report(step, steps, dict(metrics))
+                    step = before + report.step
+                    if step in names:
+                        metrics.update({f"{names[step]}/{metric}": value for metric, value in report.metrics.items()})
+                    yield Report(step, total, dict(metrics))
             except EvaluationFailed as failure:
                 raise type(failure)(f"{name}: {failure}") from None
+            before += evaluator.steps
 
     def use_device(self, device: str) -> None:
         """All compute on this device."""
@@ -58,8 +72,3 @@ class Several(Evaluator):
             "evaluator": "several",
             **{name: evaluator.describe() for name, evaluator in self.evaluators.items()},
         }
-
-
-def at(name: str, step: int, steps: int) -> str:
-    """What the score of the evaluator `name` is called that is known after `step` of `steps`."""
-    return name if step == steps else f"{name}@{step}"

@@ -23,6 +23,7 @@ from evaluators import (
     load_images,
 )
 from evaluators.device import choose_device
+from evaluators.recipe import training_cost
 from evaluators.zero_cost import COUNTED, SCORES
 from nas.auditing import picture
 from nas.auditing.measurements import AuditFolder, Measured
@@ -64,7 +65,7 @@ def audit(
     executor: str = "inline",
     gpus_per_trial: float = 0.0,
     ray_address: str = "",
-    on_progress: Callable[[int, int], None] = lambda done, total: None,
+    on_progress: Callable[[float, int], None] = lambda done, total: None,
     on_read: Callable[[int, int], None] = lambda done, total: None,
 ) -> AuditResult:
     """Score random networks of a space cheaply and thoroughly, and see how well the cheap scores rank.
@@ -73,7 +74,8 @@ def audit(
     by `truth`, or with `table:FILE` that of a benchmark's table. All zero-cost scores are compared, too, and the plain
     baselines params and macs. `budget_minutes` ends the audit earlier, with the networks that are in by then.
     `out` is the audit's folder, by default `audits/SPACE-DATE-TIME`; the same request with the same folder goes on.
-    `on_read` is called as images are read from a folder, `on_progress` as networks are measured.
+    `on_read` is called as images are read from a folder, `on_progress` as networks are measured, with
+    their number, parts of networks included.
 
     Raises `InputError` for a request that cannot be met, `WorkFailed` if fewer than four networks could be measured,
     and `AuditInterrupted` on Ctrl-C.
@@ -101,7 +103,7 @@ def audit(
         options = ExecutorOptions(workers, gpus_per_trial, ray_address)
         running = make_executor(executor, several, options, folder.path / "workers.log")
         try:
-            _measure(folder, running, chosen, several.scores, seed, deadline, on_progress)
+            _measure(folder, running, chosen, several, seed, deadline, on_progress)
         finally:
             running.close()
         result = _result(folder, chosen, loaded.name, several, proxies, truth)
@@ -156,38 +158,52 @@ def _measure(
     folder: AuditFolder,
     executor: Executor,
     chosen: Sequence[Architecture],
-    scores: Mapping[str, str],
+    several: Several,
     seed: int,
     deadline: float,
-    on_progress: Callable[[int, int], None],
+    on_progress: Callable[[float, int], None],
 ) -> None:
     """Measure what is missing, as many networks at once as there are workers."""
     done = {one.number for one in folder.measured}
     waiting = deque(number for number in range(len(chosen)) if number not in done)
-    reported: dict[int, list[float]] = {}  # of the networks under way, when each score was there
+    reported: dict[int, dict[int, float]] = {}  # of the networks under way, when each step was done
+    shares = _shares(several)
     while reported or (waiting and time.monotonic() < deadline):
         while waiting and len(reported) < executor.workers and time.monotonic() < deadline:
             number = waiting.popleft()
             executor.submit(Job(number, chosen[number], seed))
-            reported[number] = []
+            reported[number] = {}
         event = executor.wait()
         if isinstance(event, Progress):
-            times = reported[event.key]
-            times[event.report.step - 1 :] = [time.perf_counter()]  # another try begins again
-            continue
-        metrics = event.metrics if isinstance(event, Finished) else {}
-        seconds = _seconds(scores, reported.pop(event.key))
-        reason = event.reason if isinstance(event, Failed) else ""
-        folder.append(Measured(event.key, chosen[event.key].arch_id, dict(metrics), seconds, reason))
-        on_progress(len(folder.measured), len(chosen))
+            times, step = reported[event.key], event.report.step
+            if step == 1:
+                times.clear()  # another try begins again
+            times[step] = time.perf_counter()
+        else:
+            metrics = event.metrics if isinstance(event, Finished) else {}
+            seconds = _seconds(several, reported.pop(event.key))
+            reason = event.reason if isinstance(event, Failed) else ""
+            folder.append(Measured(event.key, chosen[event.key].arch_id, dict(metrics), seconds, reason))
+        on_progress(len(folder.measured) + sum(shares[max(times, default=1)] for times in reported.values()), len(chosen))
 
 
-def _seconds(scores: Mapping[str, str], times: Sequence[float]) -> dict[str, float]:
-    """What each score took, since its evaluator began; `times` is when that was, and when each was there."""
+def _shares(several: Several) -> dict[int, float]:
+    """Step -> how much of a network's evaluation is done with it: all but training takes next to no time."""
+    costs = [0.0]
+    for evaluator in several.evaluators.values():
+        cost = training_cost(evaluator.recipe, evaluator.data) if isinstance(evaluator, ProxyTraining) else 0.0
+        costs += [cost / evaluator.steps] * evaluator.steps
+    return {step: float(done / sum(costs)) for step, done in enumerate(np.cumsum(costs), 1)}
+
+
+def _seconds(several: Several, times: Mapping[int, float]) -> dict[str, float]:
+    """What each score took, since its evaluator began; `times` has when each step was done."""
     begun: dict[str, float] = {}
-    seconds = {}
-    for (score, evaluator), before, after in zip(scores.items(), times, times[1:], strict=False):
-        seconds[score] = after - begun.setdefault(evaluator, before)
+    before, seconds = 1, {}
+    for name, score in several.scores.items():
+        if score.step in times:
+            seconds[name] = times[score.step] - begun.setdefault(score.evaluator, times[before])
+            before = score.step
     return seconds
 
 
@@ -215,7 +231,7 @@ def _result(
     scores = {name: (name, column(f"{name}/{name}"), seconds(name)) for name in SCORES}
     counted = [count_cost(chosen[one.number]).metrics() for one in measured]
     scores.update({name: (name, [cost[name] for cost in counted], 0.0) for name in COUNTED})
-    for name in (score for score, evaluator in several.scores.items() if evaluator in proxies):
+    for name in (name for name, score in several.scores.items() if score.evaluator in proxies):
         for metric, direction in ProxyTraining.directions.items():
             sign = 1 if direction == "maximize" else -1
             row = name if metric == ProxyTraining.ranks_by else f"{name} {metric}"

@@ -44,7 +44,7 @@ def show_progress(title: str) -> Iterator[SearchProgress]:
 
 
 @contextmanager
-def show_steps_in_turn(*titles: str) -> Iterator[tuple[Callable[[int, int], None], ...]]:
+def show_steps_in_turn(*titles: str) -> Iterator[tuple[Callable[[float, int], None], ...]]:
     """For each title a function as that of `show_steps`."""
     with _bars_in_turn() as bar:
         yield tuple(bar(functools.partial(show_steps, title)) for title in titles)
@@ -72,8 +72,8 @@ def _bars_in_turn() -> Iterator[Callable[[_Start], Callable[..., None]]]:
 
 
 @contextmanager
-def show_steps(title: str) -> Iterator[Callable[[int, int], None]]:
-    """A function to be called with the steps done and their number."""
+def show_steps(title: str) -> Iterator[Callable[[float, int], None]]:
+    """A function to be called with the steps done, parts of steps included, and their number."""
     if sys.stderr.isatty():
         from rich.console import Console
         from rich.progress import (
@@ -93,11 +93,11 @@ def show_steps(title: str) -> Iterator[Callable[[int, int], None]]:
         yield _plain_steps(title)
 
 
-def _plain_steps(title: str) -> Callable[[int, int], None]:
+def _plain_steps(title: str) -> Callable[[float, int], None]:
     started, said = time.monotonic(), [0.0]
-    first: list[int] = []
+    first: list[float] = []
 
-    def on_step(done: int, total: int) -> None:
+    def on_step(done: float, total: int) -> None:
         first[:] = first or [done]  # steps of an earlier session took no time in this one
         now = time.monotonic()
         if done < total and now - said[0] < _PLAIN_SECONDS:
@@ -105,7 +105,8 @@ def _plain_steps(title: str) -> Callable[[int, int], None]:
         said[0] = now
         fresh = done - first[0]
         left = duration((now - started) / fresh * (total - done)) if fresh else "?"
-        print(f"{title}: {done}/{total}  {duration(now - started)} elapsed, {left} left", file=sys.stderr, flush=True)
+        shown = done if isinstance(done, int) else f"{done:.1f}"
+        print(f"{title}: {shown}/{total}  {duration(now - started)} elapsed, {left} left", file=sys.stderr, flush=True)
 
     return on_step
 

@@ -94,13 +94,15 @@ def asked(tmp_path: Path) -> dict[str, Any]:
 
 
 def test_an_audit_ranks_every_score(asked: dict[str, Any], tmp_path: Path) -> None:
-    seen: list[tuple[int, int]] = []
+    seen: list[tuple[float, int]] = []
     result = audit(**asked, on_progress=lambda done, total: seen.append((done, total)))
     short = asked["proxies"][0]
     names = {*SCORES, *COUNTED, short, f"{short} accuracy", f"{short} loss"}
     assert {one.name for one in result.ranked} == names
     assert (result.stopped_by, result.failed, len(set(result.arch_ids))) == ("networks", 0, 5)
-    assert seen[-1] == (5, 5)
+    assert seen == sorted(seen)
+    assert {round(done, 2) for done, _ in seen} >= {0, 0.33, 1, 4.33, 5}  # by images shown, 1 epoch and then 2
+    assert {total for _, total in seen} == {5}
     assert 0 < result.of("naswot").seconds_per_network < result.truth_seconds_per_network
     with open(tmp_path / "audit" / "scores.csv") as file:
         rows = list(csv.DictReader(file))
