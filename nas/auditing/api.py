@@ -14,6 +14,7 @@ import numpy as np
 
 from evaluators import (
     Evaluator,
+    FinalTraining,
     ImageSource,
     ProxyTraining,
     Several,
@@ -35,6 +36,7 @@ from search_space import Architecture, InputError, SearchSpace, load_space
 from search_space.cost import count_cost
 from search_space.errors import WorkFailed, did_you_mean
 from search_space.rules import Integer
+from search_space.space_file import at_resolutions
 
 AUDITS = Path("audits")
 TRUTH = "truth"
@@ -70,9 +72,10 @@ def audit(
 ) -> AuditResult:
     """Score random networks of a space cheaply and thoroughly, and see how well the cheap scores rank.
 
-    `proxies` and `truth` are fidelities or recipes as `--proxy` takes them; the truth is the accuracy after training
-    by `truth`, or with `table:FILE` that of a benchmark's table. All zero-cost scores are compared, too, and the plain
-    baselines params and macs. `budget_minutes` ends the audit earlier, with the networks that are in by then.
+    `proxies` and `truth` are fidelities or recipes as `--proxy` takes them; the truth is the accuracy on the test
+    images after training by `truth`, or with `table:FILE` that of a benchmark's table. All zero-cost scores are
+    compared, too, and the plain counts of parameters, multiply–adds and activations. Training shows images of one size
+    whatever networks are meant for, so all networks are taken at the space's highest resolution. `budget_minutes` ends the audit earlier, with the networks that are in by then.
     `out` is the audit's folder, by default `audits/SPACE-DATE-TIME`; the same request with the same folder goes on.
     `on_read` is called as images are read from a folder, `on_progress` as networks are measured, with
     their number, parts of networks included.
@@ -90,6 +93,7 @@ def audit(
     loaded = space if isinstance(space, SearchSpace) else load_space(space)
     images = load_images(data, root=data_root, on_progress=on_read)
     several = _evaluators(images, proxies, truth, "cpu" if executor == "ray" else device)
+    loaded = _at_one_resolution(loaded, several)
     for one in several.evaluators.values():
         fit_evaluator(one, loaded)
     loaded = fit_space(loaded, several.evaluators["naswot"])
@@ -131,8 +135,15 @@ def _evaluators(data: ImageSource, proxies: Sequence[str], truth: str, device: s
     if kind == "table" and file:
         several[TRUTH] = TabularEvaluator(file, noisy=False)
     else:
-        several[TRUTH] = ProxyTraining(data, find_recipe(truth, data, where), device=device)
+        several[TRUTH] = FinalTraining(data, find_recipe(truth, data, where), device=device)
     return Several(several)
+
+
+def _at_one_resolution(space: SearchSpace, several: Several) -> SearchSpace:
+    """Images of one size do not show what more resolution brings, and what is counted would differ by it."""
+    trained = isinstance(several.evaluators[TRUTH], ProxyTraining)
+    unseen = len(space.resolutions) > 1 and not space.reference_px
+    return at_resolutions(space, [max(space.resolutions)]) if trained and unseen else space
 
 
 def _plain(asked: Any) -> Any:
@@ -184,7 +195,9 @@ def _measure(
             seconds = _seconds(several, reported.pop(event.key))
             reason = event.reason if isinstance(event, Failed) else ""
             folder.append(Measured(event.key, chosen[event.key].arch_id, dict(metrics), seconds, reason))
-        on_progress(len(folder.measured) + sum(shares[max(times, default=1)] for times in reported.values()), len(chosen))
+        on_progress(
+            len(folder.measured) + sum(shares[max(times, default=1)] for times in reported.values()), len(chosen)
+        )
 
 
 def _shares(several: Several) -> dict[int, float]:
@@ -236,7 +249,9 @@ def _result(
             sign = 1 if direction == "maximize" else -1
             row = name if metric == ProxyTraining.ranks_by else f"{name} {metric}"
             scores[row] = (metric, column(f"{name}/{metric}", sign), seconds(name))
-    real = column(f"{TRUTH}/accuracy")
+    real = column(
+        f"{TRUTH}/{'accuracy' if isinstance(several.evaluators[TRUTH], TabularEvaluator) else 'test_accuracy'}"
+    )
     return AuditResult(
         out=folder.path,
         space=space,

@@ -60,6 +60,13 @@ def test_same_seed_same_score(name: str) -> None:
 
 
 @every
+def test_all_convolutions_count_whatever_speeds_them_up(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = score(name, network())
+    monkeypatch.setattr("evaluators.on_images.speed_up_depthwise", lambda model: model)
+    assert found == pytest.approx(score(name, network()), rel=1e-3)
+
+
+@every
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("expected", [1, 3])
 def test_grey_and_colour_images(name: str, channels: int, expected: int) -> None:
