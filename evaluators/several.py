@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, NamedTuple
 
-from evaluators.base import Direction, EvaluationFailed, Evaluator, Report, derive_seed
+from evaluators.base import Direction, EvaluationFailed, Evaluator, OutOfMemory, Report, derive_seed
 from search_space import Architecture
 
 
@@ -45,8 +45,12 @@ class Several(Evaluator):
         return found
 
     def evaluate(self, architecture: Architecture, *, seed: int) -> Iterator[Report]:
-        """The last report has the metrics of all."""
+        """The last report has the metrics of all.
+
+        An evaluator that fails does not keep the others from their turn: the evaluation fails when all have had it.
+        """
         metrics: dict[str, float] = {}
+        failures: list[EvaluationFailed] = []
         names = {score.step: name for name, score in self.scores.items()}
         before, total = 1, self.steps
         yield Report(before, total, {})
@@ -58,8 +62,12 @@ class Several(Evaluator):
                         metrics.update({f"{names[step]}/{metric}": value for metric, value in report.metrics.items()})
                     yield Report(step, total, dict(metrics))
             except EvaluationFailed as failure:
-                raise type(failure)(f"{name}: {failure}") from None
+                failures.append(type(failure)(f"{name}: {failure}"))
+                yield Report(before + evaluator.steps, total, dict(metrics))
             before += evaluator.steps
+        if failures:
+            kind = OutOfMemory if any(isinstance(one, OutOfMemory) for one in failures) else EvaluationFailed
+            raise kind("; ".join(map(str, failures)))
 
     def use_device(self, device: str) -> None:
         """All compute on this device."""

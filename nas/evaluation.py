@@ -66,9 +66,12 @@ def _images(
     data = load_images(settings.data, root=settings.data_root, on_progress=on_read)
     if recorded is not None:
         return data, recorded_recipe(recorded.get("recipe"))
-    # The device of the workers, which need not be that of this process.
-    device = torch.device("cuda") if settings.gpus_per_trial else choose_device(device_here(settings))
-    return data, find_recipe(settings.proxy, data, device)
+    return data, find_recipe(settings.proxy, data, worker_device(settings))
+
+
+def worker_device(settings: Settings) -> torch.device:
+    """The device that evaluations run on, which need not be that of this process."""
+    return torch.device("cuda") if settings.gpus_per_trial else choose_device(device_here(settings))
 
 
 def device_here(settings: Settings) -> str:

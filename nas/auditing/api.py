@@ -5,14 +5,15 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+import torch
 
 from evaluators import (
+    EvaluationFailed,
     Evaluator,
     FinalTraining,
     ImageSource,
@@ -23,18 +24,20 @@ from evaluators import (
     find_recipe,
     load_images,
 )
-from evaluators.device import choose_device
 from evaluators.recipe import training_cost
 from evaluators.zero_cost import COUNTED, SCORES
 from nas.auditing import picture
-from nas.auditing.measurements import AuditFolder, Measured
-from nas.auditing.result import LEAST_NETWORKS, AuditResult, rank
-from nas.evaluation import default_workers, fit_evaluator, fit_space
-from nas.executors import EXECUTORS, Executor, ExecutorOptions, Failed, Finished, Job, Progress, make_executor
+from nas.auditing.measurements import AuditFolder
+from nas.auditing.measuring import measure
+from nas.auditing.ranking import LEAST_NETWORKS, Values, rank
+from nas.auditing.result import AuditResult
+from nas.evaluation import default_workers, described, device_here, fit_evaluator, fit_space, worker_device
+from nas.executors import make_executor
 from nas.runs import default_path
+from nas.settings import Settings
 from search_space import Architecture, InputError, SearchSpace, load_space
 from search_space.cost import count_cost
-from search_space.errors import WorkFailed, did_you_mean
+from search_space.errors import WorkFailed
 from search_space.rules import Integer
 from search_space.space_file import at_resolutions
 
@@ -75,42 +78,64 @@ def audit(
     `proxies` and `truth` are fidelities or recipes as `--proxy` takes them; the truth is the accuracy on the test
     images after training by `truth`, or with `table:FILE` that of a benchmark's table. All zero-cost scores are
     compared, too, and the plain counts of parameters, multiply–adds and activations. Training shows images of one size
-    whatever networks are meant for, so all networks are taken at the space's highest resolution. `budget_minutes` ends the audit earlier, with the networks that are in by then.
-    `out` is the audit's folder, by default `audits/SPACE-DATE-TIME`; the same request with the same folder goes on.
-    `on_read` is called as images are read from a folder, `on_progress` as networks are measured, with
-    their number, parts of networks included.
+    whatever networks are meant for, so all networks are taken at the space's highest resolution.
 
-    Raises `InputError` for a request that cannot be met, `WorkFailed` if fewer than four networks could be measured,
-    and `AuditInterrupted` on Ctrl-C.
+    `budget_minutes` ends the audit earlier, with the networks that are in by then. `out` is the audit's folder, by
+    default `audits/SPACE-DATE-TIME`. The same request with the same folder goes on; so do more networks, and other
+    proxies, for which only what is missing is measured. `on_read` is called as images are read from a folder,
+    `on_progress` as networks are measured, with their number, parts of networks included.
+
+    Raises `InputError` for a request that cannot be met, `WorkFailed` if fewer than four networks have a truth, and
+    `AuditInterrupted` on Ctrl-C.
     """
     Integer(LEAST_NETWORKS, 100_000).check("--networks", networks)
-    Integer(0, 2**63 - 1).check("--seed", seed)
-    Integer(0, 1_024).check("--workers", workers)
     if not budget_minutes > 0:
         raise InputError("--budget-minutes must be above 0", budget_minutes)
-    if executor not in EXECUTORS:
-        raise InputError("--executor must be a known name", executor, remedy=did_you_mean(executor, EXECUTORS))
+    settings = Settings(
+        networks,
+        seed,
+        data=data,
+        data_root=data_root,
+        device=device,
+        executor=executor,
+        workers=workers,
+        gpus_per_trial=gpus_per_trial,
+        ray_address=ray_address,
+        finalists=0,
+    )
+    here = device_here(settings)
     loaded = space if isinstance(space, SearchSpace) else load_space(space)
     images = load_images(data, root=data_root, on_progress=on_read)
-    several = _evaluators(images, proxies, truth, "cpu" if executor == "ray" else device)
-    loaded = _at_one_resolution(loaded, several)
-    for one in several.evaluators.values():
+    evaluators = _evaluators(images, proxies, truth, here, worker_device(settings))
+    for one in evaluators.values():
         fit_evaluator(one, loaded)
-    loaded = fit_space(loaded, several.evaluators["naswot"])
+    if isinstance(evaluators[TRUTH], ProxyTraining):
+        loaded = _at_one_resolution(loaded)
+    loaded = fit_space(loaded, evaluators["naswot"])
     chosen = _sample(loaded, networks, seed)
-    asked = {"space": loaded.plain, "networks": networks, "seed": seed, "scores": several.describe()}
-    folder = AuditFolder(default_path(loaded.name, AUDITS) if out is None else Path(out), _plain(asked))
-    workers = workers or min(networks, default_workers(several.evaluators["naswot"]))
+    _refuse_unknown(chosen, evaluators[TRUTH])
+    asked = {name: described(one, settings) for name, one in evaluators.items()}
+    folder = AuditFolder(
+        default_path(loaded.name, AUDITS) if out is None else Path(out), loaded.plain, settings.seed, asked
+    )
+    most = settings.workers or default_workers(evaluators["naswot"])
+    deadline = time.monotonic() + 60 * budget_minutes
     try:
-        on_progress(len(folder.measured), len(chosen))
-        deadline = time.monotonic() + 60 * budget_minutes
-        options = ExecutorOptions(workers, gpus_per_trial, ray_address)
-        running = make_executor(executor, several, options, folder.path / "workers.log")
-        try:
-            _measure(folder, running, chosen, several, seed, deadline, on_progress)
-        finally:
-            running.close()
-        result = _result(folder, chosen, loaded.name, several, proxies, truth)
+        measure(
+            folder,
+            chosen,
+            evaluators,
+            lambda one, count: make_executor(
+                executor,
+                one,
+                replace(settings.executor_options(), workers=min(most, count)),
+                folder.path / "workers.log",
+            ),
+            seed=settings.seed,
+            deadline=deadline,
+            on_progress=on_progress,
+        )
+        result = _result(folder, chosen, loaded, evaluators, proxies, truth)
         folder.write("scores.csv", result.to_csv())
         picture.write(result, folder.path / "audit.png")
         return result
@@ -120,37 +145,46 @@ def audit(
         folder.close()
 
 
-def _evaluators(data: ImageSource, proxies: Sequence[str], truth: str, device: str) -> Several:
-    """All scores, the cheapest first."""
+def _evaluators(
+    data: ImageSource, proxies: Sequence[str], truth: str, device: str, worker: torch.device
+) -> dict[str, Evaluator]:
+    """All scores, the cheapest first; `worker` is the device that they will be computed on, `device` that for here."""
     if not proxies:
         raise InputError("--proxy must name at least one fidelity or recipe", remedy="write it as quick,standard")
-    where = choose_device(device)
-    several: dict[str, Evaluator] = {name: ZeroCost(name, data, device=device) for name in SCORES}
+    evaluators: dict[str, Evaluator] = {name: ZeroCost(name, data, device=device) for name in SCORES}
     for name in proxies:
-        if name in several or name == truth:
+        if name in (*SCORES, *COUNTED):
+            remedy = "leave it out: all scores without training are part of every audit"
+            raise InputError("--proxy must name fidelities or recipes", name, remedy=remedy)
+        if name in evaluators or name == truth:
             raise InputError("--proxy and --truth must differ", name, remedy="name each once")
-        several[name] = proxy = ProxyTraining(data, find_recipe(name, data, where), device=device)
-        proxy.rungs = tuple(range(1, proxy.steps))  # what less of the same training is worth, at no cost
+        evaluators[name] = proxy = ProxyTraining(data, find_recipe(name, data, worker), device=device)
+        # What less of the same training is worth, at no cost.
+        proxy.rungs = tuple(sorted({round(proxy.steps * third / 3) for third in (1, 2)} - {0, proxy.steps}))
     kind, _, file = truth.partition(":")
     if kind == "table" and file:
-        several[TRUTH] = TabularEvaluator(file, noisy=False)
+        evaluators[TRUTH] = TabularEvaluator(file, noisy=False)
     else:
-        several[TRUTH] = FinalTraining(data, find_recipe(truth, data, where), device=device)
-    return Several(several)
+        evaluators[TRUTH] = FinalTraining(data, find_recipe(truth, data, worker, option="--truth"), device=device)
+    return evaluators
 
 
-def _at_one_resolution(space: SearchSpace, several: Several) -> SearchSpace:
+def _at_one_resolution(space: SearchSpace) -> SearchSpace:
     """Images of one size do not show what more resolution brings, and what is counted would differ by it."""
-    trained = isinstance(several.evaluators[TRUTH], ProxyTraining)
     unseen = len(space.resolutions) > 1 and not space.reference_px
-    return at_resolutions(space, [max(space.resolutions)]) if trained and unseen else space
+    return at_resolutions(space, [max(space.resolutions)]) if unseen else space
 
 
-def _plain(asked: Any) -> Any:
-    """As it will be read back from YAML."""
-    from search_space.documents import parse_document, to_yaml
-
-    return parse_document(to_yaml(asked)).data
+def _refuse_unknown(chosen: Sequence[Architecture], truth: Evaluator) -> None:
+    """Raise `InputError` for a network that a table does not know, before anything is trained for it."""
+    if not isinstance(truth, TabularEvaluator):
+        return
+    for network in chosen:
+        try:
+            truth.true_accuracy(network.arch_id)
+        except EvaluationFailed as failure:
+            rule = f"--truth must know all networks of the space: {failure}"
+            raise InputError(rule, remedy="name the table's own --space, or a --truth to train by") from None
 
 
 def _sample(space: SearchSpace, count: int, seed: int) -> list[Architecture]:
@@ -165,102 +199,65 @@ def _sample(space: SearchSpace, count: int, seed: int) -> list[Architecture]:
     return list(found.values())
 
 
-def _measure(
-    folder: AuditFolder,
-    executor: Executor,
-    chosen: Sequence[Architecture],
-    several: Several,
-    seed: int,
-    deadline: float,
-    on_progress: Callable[[float, int], None],
-) -> None:
-    """Measure what is missing, as many networks at once as there are workers."""
-    done = {one.number for one in folder.measured}
-    waiting = deque(number for number in range(len(chosen)) if number not in done)
-    reported: dict[int, dict[int, float]] = {}  # of the networks under way, when each step was done
-    shares = _shares(several)
-    while reported or (waiting and time.monotonic() < deadline):
-        while waiting and len(reported) < executor.workers and time.monotonic() < deadline:
-            number = waiting.popleft()
-            executor.submit(Job(number, chosen[number], seed))
-            reported[number] = {}
-        event = executor.wait()
-        if isinstance(event, Progress):
-            times, step = reported[event.key], event.report.step
-            if step == 1:
-                times.clear()  # another try begins again
-            times[step] = time.perf_counter()
-        else:
-            metrics = event.metrics if isinstance(event, Finished) else {}
-            seconds = _seconds(several, reported.pop(event.key))
-            reason = event.reason if isinstance(event, Failed) else ""
-            folder.append(Measured(event.key, chosen[event.key].arch_id, dict(metrics), seconds, reason))
-        on_progress(
-            len(folder.measured) + sum(shares[max(times, default=1)] for times in reported.values()), len(chosen)
-        )
-
-
-def _shares(several: Several) -> dict[int, float]:
-    """Step -> how much of a network's evaluation is done with it: all but training takes next to no time."""
-    costs = [0.0]
-    for evaluator in several.evaluators.values():
-        cost = training_cost(evaluator.recipe, evaluator.data) if isinstance(evaluator, ProxyTraining) else 0.0
-        costs += [cost / evaluator.steps] * evaluator.steps
-    return {step: float(done / sum(costs)) for step, done in enumerate(np.cumsum(costs), 1)}
-
-
-def _seconds(several: Several, times: Mapping[int, float]) -> dict[str, float]:
-    """What each score took, since its evaluator began; `times` has when each step was done."""
-    begun: dict[str, float] = {}
-    before, seconds = 1, {}
-    for name, score in several.scores.items():
-        if score.step in times:
-            seconds[name] = times[score.step] - begun.setdefault(score.evaluator, times[before])
-            before = score.step
-    return seconds
-
-
 def _result(
     folder: AuditFolder,
     chosen: Sequence[Architecture],
-    space: str,
-    several: Several,
+    space: SearchSpace,
+    evaluators: Mapping[str, Evaluator],
     proxies: Sequence[str],
     truth: str,
 ) -> AuditResult:
-    measured = sorted((one for one in folder.measured if not one.reason), key=lambda one: one.number)
-    failed = len(folder.measured) - len(measured)
-    if len(measured) < LEAST_NETWORKS:
-        why = next((f"; the first failed: {one.reason}" for one in folder.measured if one.reason), "")
-        rule = f"an audit needs {LEAST_NETWORKS} networks with all scores, and there are {len(measured)}{why}"
+    real, trained_truth = evaluators[TRUTH], isinstance(evaluators[TRUTH], ProxyTraining)
+    metric = f"{TRUTH}/{'test_accuracy' if trained_truth else 'accuracy'}"
+    tried = [number for number in range(len(chosen)) if folder.of(number, TRUTH) is not None]
+    numbers = [number for number in tried if metric in folder.metrics(number, TRUTH)]
+    failures = {name: said for name in evaluators if (said := _failures(folder, tried, name))}
+    if len(numbers) < LEAST_NETWORKS:
+        why = f"; {failures[TRUTH]}" if TRUTH in failures else ""
+        rule = f"an audit needs {LEAST_NETWORKS} networks with a truth, and there are {len(numbers)}{why}"
         raise WorkFailed(f"{rule} ({folder.path}); ask again with the same --out to go on")
 
-    def column(name: str, sign: int = 1) -> list[float]:
-        return [sign * one.metrics[name] for one in measured]
+    def values(score: str, evaluator: str, metric: str, sign: int = 1) -> Values:
+        measured = [folder.metrics(number, evaluator).get(f"{score}/{metric}") for number in numbers]
+        seconds = [taken for number in numbers if (taken := folder.seconds(number, evaluator, score)) is not None]
+        signed = [None if value is None else sign * value for value in measured]
+        return Values(metric, signed, float(np.mean(seconds)) if seconds else 0.0, evaluator in proxies)
 
-    def seconds(name: str) -> float:
-        return float(np.mean([one.seconds[name] for one in measured]))
-
-    scores = {name: (name, column(f"{name}/{name}"), seconds(name)) for name in SCORES}
-    counted = [count_cost(chosen[one.number]).metrics() for one in measured]
-    scores.update({name: (name, [cost[name] for cost in counted], 0.0) for name in COUNTED})
-    for name in (name for name, score in several.scores.items() if score.evaluator in proxies):
-        for metric, direction in ProxyTraining.directions.items():
-            sign = 1 if direction == "maximize" else -1
-            row = name if metric == ProxyTraining.ranks_by else f"{name} {metric}"
-            scores[row] = (metric, column(f"{name}/{metric}", sign), seconds(name))
-    real = column(
-        f"{TRUTH}/{'accuracy' if isinstance(several.evaluators[TRUTH], TabularEvaluator) else 'test_accuracy'}"
-    )
+    scores = {name: values(name, name, name) for name in SCORES}
+    counted = [count_cost(chosen[number]).metrics() for number in numbers]
+    scores.update({name: Values(name, [cost[name] for cost in counted]) for name in COUNTED})
+    best_by = ProxyTraining.ranks_by
+    for score, (name, _) in Several({name: evaluators[name] for name in proxies}).scores.items():
+        scores[score] = values(score, name, best_by)
+        if score == name:
+            for other in ProxyTraining.directions.keys() - {best_by}:
+                sign = 1 if ProxyTraining.directions[other] == "maximize" else -1
+                scores[f"{name} {other}"] = values(score, name, other, sign)
+    ranked, baseline = rank(scores, [folder.metrics(number, TRUTH)[metric] for number in numbers])
+    costs = {name: _cost(real) / _cost(evaluators[name]) for name in proxies} if trained_truth else {}
     return AuditResult(
         out=folder.path,
-        space=space,
+        space=space.name,
+        resolutions_px=space.resolutions,
         truth=truth,
-        truth_values=tuple(real),
-        truth_seconds_per_network=seconds(TRUTH),
-        arch_ids=tuple(one.arch_id for one in measured),
-        ranked=rank(scores, real),
-        proxies=tuple(sorted(proxies, key=seconds)),
-        failed=failed,
-        stopped_by="networks" if len(folder.measured) == len(chosen) else "time",
+        truth_values=tuple(folder.metrics(number, TRUTH)[metric] for number in numbers),
+        truth_seconds_per_network=values(TRUTH, TRUTH, metric).seconds_per_network,
+        truth_costs=costs,
+        arch_ids=tuple(chosen[number].arch_id for number in numbers),
+        ranked=ranked,
+        baseline=baseline,
+        proxies=tuple(sorted(proxies, key=lambda name: _cost(evaluators[name]))),
+        failures=failures,
+        stopped_by="time" if folder.missing(len(chosen), evaluators) else "networks",
     )
+
+
+def _cost(evaluator: Evaluator) -> float:
+    assert isinstance(evaluator, ProxyTraining)
+    return training_cost(evaluator.recipe, evaluator.data)
+
+
+def _failures(folder: AuditFolder, numbers: Sequence[int], evaluator: str) -> str:
+    """How many of the networks an evaluator could not score, and why the first."""
+    reasons = [known.reason for number in numbers if (known := folder.of(number, evaluator)) and known.reason]
+    return f"{len(reasons)} of {len(numbers)} networks failed, the first: {reasons[0]}" if reasons else ""

@@ -1,41 +1,48 @@
-"""An audit's folder: what was asked, and what was measured of each network, a line each."""
+"""An audit's folder: what was asked, and what was measured of each network, a line for each evaluator."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from nas.folder_lock import lock_folder
 from search_space import InputError
-from search_space.documents import read_document, to_yaml, write_whole
+from search_space.documents import parse_document, read_document, to_yaml, write_whole
 from search_space.json_lines import append_line, read_lines
 
 
 @dataclass(frozen=True)
 class Measured:
-    """A network with all its scores, or the reason why there are none."""
+    """A network's scores by one evaluator, or the reason why there are none."""
 
     number: int
     arch_id: str
-    metrics: Mapping[str, float]
+    evaluator: str
+    metrics: Mapping[str, float] = field(default_factory=dict)
     """`SCORE/METRIC` -> value."""
-    seconds: Mapping[str, float]
+    seconds: Mapping[str, float] = field(default_factory=dict)
     """Score -> what it took to compute."""
     reason: str = ""
+    again: bool = False
+    """Whether it failed for a reason that may have passed."""
 
 
 class AuditFolder:
-    """Locked while it is open; what has been appended survives whatever happens to the process."""
+    """Locked while it is open; what has been appended survives whatever happens to the process.
 
-    def __init__(self, path: Path, asked: Mapping[str, Any]) -> None:
+    The same space and seed go on with it, with more networks or other evaluators, too: what an evaluator of some name
+    is may not change.
+    """
+
+    def __init__(self, path: Path, space: Any, seed: int, evaluators: Mapping[str, Any]) -> None:
         self.path = path
         self._file = path / "measurements.jsonl"
         self._lock = lock_folder(path, "audit")
         try:
-            self._claim(dict(asked))
-            self.measured = self._read()
+            self._claim(parse_document(to_yaml({"space": space, "seed": seed, "evaluators": evaluators})).data)
+            self._measured = {(one.number, one.evaluator): one for one in self._read()}
         except BaseException:
             self.close()
             raise
@@ -45,16 +52,17 @@ class AuditFolder:
         request = self.path / "audit.yaml"
         if request.exists():
             found = read_document(request).mapping(())
-            changed = [name for name in {**asked, **found} if asked.get(name) != found.get(name)]
+            before = found.get("evaluators") or {}
+            changed = [f"another {name}" for name in ("space", "seed") if asked[name] != found.get(name)]
+            changed += [f"another {name}" for name, one in asked["evaluators"].items() if before.get(name, one) != one]
             if changed:
-                rule = f"the folder has an audit with another {changed[0]}"
-                raise InputError(
-                    rule, where=str(self.path), remedy="ask for the same again to go on, or use another --out"
-                )
+                rule = f"the folder has an audit with {changed[0]}"
+                remedy = "ask for the same, for more networks or for other proxies to go on, or use another --out"
+                raise InputError(rule, where=str(self.path), remedy=remedy)
+            asked["evaluators"] = {**before, **asked["evaluators"]}
         elif any(path.name != ".lock" for path in self.path.iterdir()):
             raise InputError("--out must be a new or empty folder, or an audit's", str(self.path))
-        else:
-            write_whole(request, to_yaml(asked))
+        write_whole(request, to_yaml(asked))
 
     def _read(self) -> list[Measured]:
         try:
@@ -63,10 +71,38 @@ class AuditFolder:
             rule = f"the measurements cannot be read: {error}"
             raise InputError(rule, where=str(self._file), remedy="restore it from a copy, or start anew") from None
 
+    def of(self, number: int, evaluator: str) -> Measured | None:
+        """What is known of a network by an evaluator; None if it has not had its turn."""
+        return self._measured.get((number, evaluator))
+
+    def metrics(self, number: int, evaluator: str) -> Mapping[str, float]:
+        """`SCORE/METRIC` -> value; none if it has not been scored."""
+        known = self.of(number, evaluator)
+        return {} if known is None else known.metrics
+
+    def seconds(self, number: int, evaluator: str, score: str) -> float | None:
+        """What a score took; None if it is not there."""
+        known = self.of(number, evaluator)
+        return None if known is None else known.seconds.get(score)
+
+    def lacks(self, number: int, evaluator: str) -> bool:
+        """Whether an evaluator has yet to score a network, or failed for a reason that may have passed."""
+        known = self.of(number, evaluator)
+        return known is None or known.again
+
+    def missing(self, count: int, evaluators: Iterable[str]) -> dict[tuple[str, ...], list[int]]:
+        """Evaluators -> those of the first `count` networks that lack just these."""
+        names, found = list(evaluators), dict[tuple[str, ...], list[int]]()
+        for number in range(count):
+            lacking = tuple(name for name in names if self.lacks(number, name))
+            if lacking:
+                found.setdefault(lacking, []).append(number)
+        return found
+
     def append(self, measured: Measured) -> None:
         """It is on the disk when this returns."""
         append_line(self._file, asdict(measured))
-        self.measured.append(measured)
+        self._measured[measured.number, measured.evaluator] = measured
 
     def write(self, name: str, text: str) -> None:
         """Replace a file of the folder."""

@@ -55,9 +55,10 @@ def _draw_panels(figure: SubFigure, rows: int, result: AuditResult) -> None:
     from scipy.stats import rankdata
 
     panels = figure.subplots(rows, _COLUMNS, squeeze=False).flatten()
-    truth = rankdata([-value for value in result.truth_values])
     for panel, one in zip(panels, result.ranked, strict=False):
-        panel.scatter(rankdata([-value for value in one.values]), truth, s=9)
+        both = [(value, real) for value, real in zip(one.values, result.truth_values, strict=True) if value is not None]
+        values, truth = (rankdata([-value for value in side]) for side in zip(*both, strict=True))
+        panel.scatter(values, truth, s=9)
         low, high = one.tau_interval
         panel.set_title(f"{one.name}  τ {one.tau:.2f} ({low:.2f} to {high:.2f})", fontsize=9)
         panel.invert_xaxis()

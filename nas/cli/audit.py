@@ -80,26 +80,34 @@ def audit(
 
 
 def _print(result: AuditResult) -> None:
+    from nas.auditing.ranking import MACS
     from nas.cli.output import print_rich, table
 
-    rows = table("score", "tau", "95 %", "over macs", "95 %", "top quarter", "s a network")
+    others = [] if result.baseline == MACS else [f"over {result.baseline}", "95 %"]
+    rows = table("score", "tau", "95 %", "over macs", "95 %", *others, "top quarter", "s a network")
     for one in result.ranked:
+        count = "" if one.networks == len(result.arch_ids) else f" ({one.networks} networks)"
+        over = [f"{one.over_baseline:+.2f}", _range(one.over_baseline_interval)] if others else []
         rows.add_row(
-            one.name,
+            f"{one.name}{count}",
             f"{one.tau:.2f}",
             _range(one.tau_interval),
             f"{one.over_macs:+.2f}",
             _range(one.over_macs_interval),
+            *over,
             f"{one.top_quarter_overlap:.0%}",
             f"{one.seconds_per_network:.3g}",
         )
-    counted = f"{len(result.arch_ids)} random networks of {result.space}"
-    failed = f", {result.failed} failed" if result.failed else ""
+    pixels = " and ".join(f"{px} px" for px in result.resolutions_px)
     early = ", stopped by time" if result.stopped_by == "time" else ""
+    what = result.truth if result.truth.startswith("table:") else f"test accuracy after {result.truth}"
+    counted = f"{len(result.arch_ids)} random networks of {result.space} for {pixels}{early}"
     cost = f"{result.truth_seconds_per_network:.3g} s a network"
-    print_rich(f"{counted}{failed}{early}; rank correlation with {result.truth} ({cost})", rows)
+    print_rich(f"{counted}; rank correlation with {what} ({cost})", rows)
     for verdict in result.verdicts:
         typer.echo(verdict)
+    for name, said in result.failures.items():
+        typer.echo(f"{name}: {said}")
     typer.echo(f"\nfolder         {result.out}, with audit.png and scores.csv")
 
 

@@ -5,9 +5,13 @@ The second argument is the file in which the evaluator's arrays lie.
 
 from __future__ import annotations
 
+import os
+import queue
 import signal
 import sys
+import threading
 from multiprocessing.connection import Connection
+from typing import Any
 
 
 def main() -> None:
@@ -24,10 +28,20 @@ def main() -> None:
     try:
         pickled, timeout_s = connection.recv()
         evaluator = load(pickled, int(sys.argv[2]))
+        jobs: queue.Queue[Any] = queue.Queue()
+        threading.Thread(target=_receive, args=(connection, jobs), daemon=True).start()
         while True:
-            job = connection.recv()
+            job = jobs.get()
             connection.send(Started(job.key))
             for event in run_job(evaluator, job, timeout_s):
                 connection.send(event)
     except (EOFError, OSError):
         return
+
+
+def _receive(connection: Connection, jobs: queue.Queue[Any]) -> None:
+    try:
+        while True:
+            jobs.put(connection.recv())
+    except (EOFError, OSError):  # the parent is gone: nobody wants what an evaluation of minutes is about to give
+        os._exit(0)

@@ -247,6 +247,15 @@ def test_as_many_jobs_run_at_once_as_there_are_workers(executor: Executor) -> No
     assert max(crowds) == executor.workers
 
 
+def test_a_worker_ends_with_its_parent_in_the_middle_of_an_evaluation(folder: Path) -> None:
+    executor = ProcessExecutor(Scripted(folder), 1)
+    executor.submit(jobs("hang")[0])
+    assert isinstance(executor.wait(), Progress)
+    [worker] = executor._pool
+    worker.connection.close()  # as it is when the parent is killed
+    assert worker.process.wait(timeout=10) == 0
+
+
 def judge(number: int, told: Sequence[Mapping[int, float]]) -> Judge:
     """Compares with trials that had reported `told`; is asked after 1 and 3 of 9 steps."""
     posed = Problem(space())

@@ -2,18 +2,20 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from scipy.stats import kendalltau
 from support import SMALL_SPACE, TINY_SPACE, nas, space
 
-from evaluators import EvaluationFailed, Report, Several
+from evaluators import EvaluationFailed, FinalTraining, OutOfMemory, Report, Several, ZeroCost
 from evaluators.zero_cost import COUNTED, SCORES
 from nas import audit
 from nas.auditing import AuditInterrupted, AuditResult
-from nas.auditing.result import rank
+from nas.auditing.ranking import Values, rank
 from nas.cli import run
 from search_space import InputError
 from search_space.errors import WorkFailed
@@ -26,8 +28,10 @@ NOISE = np.random.default_rng(1).normal(size=(4, 40))
 
 
 def ranked(**scores: Any) -> dict[str, Any]:
-    given = {name: ("m", values, 1.0) for name, values in {"macs": TRUTH + 1.5 * NOISE[0], **scores}.items()}
-    return {one.name: one for one in rank(given, TRUTH)}
+    given = {name: Values("m", values, 1.0, trained=True) for name, values in scores.items()}
+    ranked, baseline = rank({"macs": Values("m", TRUTH + 1.5 * NOISE[0]), **given}, TRUTH)
+    assert baseline == "macs"
+    return {one.name: one for one in ranked}
 
 
 def test_the_better_score_is_told_from_macs() -> None:
@@ -50,26 +54,60 @@ def test_intervals_cover_what_they_should() -> None:
     rng = np.random.default_rng(3)
     truth = rng.normal(size=4_000)
     score = truth + rng.normal(size=4_000)
-    whole = rank({"macs": ("m", score, 0.0)}, truth)[0].tau
+    whole = kendalltau(score, truth).statistic
     held = 0
     for _ in range(30):
         rows = rng.integers(4_000, size=40)
-        low, high = rank({"macs": ("m", score[rows], 0.0)}, truth[rows])[0].tau_interval
+        (macs,), _ = rank({"macs": Values("m", score[rows])}, truth[rows])
+        low, high = macs.tau_interval
         held += low <= whole <= high
     assert held >= 25
 
 
-def verdict(score: Any) -> str:
+def test_the_baseline_is_the_best_score_without_training() -> None:
+    free = {"macs": NOISE[0], "naswot": TRUTH + 0.5 * NOISE[1], "zico": [*TRUTH[:39], None]}
+    ranked, baseline = rank(
+        {**{name: Values("m", values) for name, values in free.items()}, "quick": Values("m", TRUTH, trained=True)},
+        TRUTH,
+    )
+    found = {one.name: one for one in ranked}
+    assert baseline == "naswot"  # zico lacks a network
+    assert found["quick"].over_baseline == pytest.approx(1 - found["naswot"].tau)
+    assert found["naswot"].over_baseline_interval == (0, 0)
+
+
+def test_a_score_that_some_networks_lack_is_compared_on_the_others() -> None:
+    lacking = [None if row < 10 else value for row, value in enumerate(TRUTH)]
+    found = ranked(partly=lacking, hardly=[1.0, 2.0, 3.0, *[None] * 37])
+    assert found["partly"].networks == 30
+    assert found["partly"].tau == pytest.approx(1)
+    macs = kendalltau((TRUTH + 1.5 * NOISE[0])[10:], TRUTH[10:]).statistic
+    assert found["partly"].over_macs == pytest.approx(1 - macs)
+    assert "hardly" not in found
+
+
+def result(score: Any, networks: int = 40, costs: Mapping[str, float] | None = None) -> AuditResult:
     found = ranked(quick=score, standard=TRUTH)
-    result = AuditResult(Path(), "s", "thorough", (), 1.0, (), tuple(found.values()), ("quick", "standard"), 0, "time")
-    return result.verdicts[0]
+    ids, scores = ("a",) * networks, tuple(found.values())
+    return AuditResult(
+        Path(), "s", (32,), "thorough", (), 1.0, costs or {}, ids, scores, "macs", ("quick", "standard"), {}, "time"
+    )
 
 
 def test_the_verdict_says_what_to_do() -> None:
-    assert verdict(TRUTH + 0.2 * NOISE[1]).startswith("quick ranks better than macs")
-    assert verdict(-TRUTH).startswith("quick ranks worse than macs, which cost nothing")
-    assert verdict(TRUTH + 1.6 * NOISE[3]).startswith("macs alone rank as well as quick")
-    assert "use a higher fidelity" in verdict(-TRUTH)
+    better, worse, same = (result(score).verdicts for score in (TRUTH + 0.2 * NOISE[1], -TRUTH, TRUTH + 1.6 * NOISE[3]))
+    assert better[0].startswith("quick ranks better than macs, the best score without training")
+    assert worse[0].startswith("quick ranks worse than macs, without training")
+    assert same[0].startswith("quick ranks no better than macs, without training")
+    assert "use a higher fidelity" in worse[0]
+    assert len(better) == 2
+
+
+def test_the_verdict_says_what_an_audit_cannot_tell() -> None:
+    assert result(TRUTH, networks=19).verdicts[2] == "19 networks are too few to tell scores apart: audit 40"
+    [said] = result(TRUTH, costs={"quick": 9.6, "standard": 4.0}).verdicts[2:]
+    assert said.startswith("thorough is but 4 times standard, and may share its preferences")
+    assert result([None] * 40).verdicts[0] == "too few networks have a score by quick"
 
 
 # Audits.
@@ -99,61 +137,97 @@ def test_an_audit_ranks_every_score(asked: dict[str, Any], tmp_path: Path) -> No
     short = asked["proxies"][0]
     names = {*SCORES, *COUNTED, short, f"{short} accuracy", f"{short} loss"}
     assert {one.name for one in result.ranked} == names
-    assert (result.stopped_by, result.failed, len(set(result.arch_ids))) == ("networks", 0, 5)
+    assert (result.stopped_by, result.failures, len(set(result.arch_ids))) == ("networks", {}, 5)
+    assert result.resolutions_px == (32,)  # the higher of two
+    assert result.truth_costs == {short: 2}
     assert seen == sorted(seen)
     assert {round(done, 2) for done, _ in seen} >= {0, 0.33, 1, 4.33, 5}  # by images shown, 1 epoch and then 2
     assert {total for _, total in seen} == {5}
-    assert 0 < result.of("naswot").seconds_per_network < result.truth_seconds_per_network
+    naswot = result.of("naswot")
+    assert naswot is not None
+    assert 0 < naswot.seconds_per_network < result.truth_seconds_per_network
     with open(tmp_path / "audit" / "scores.csv") as file:
         rows = list(csv.DictReader(file))
     assert [row["arch_id"] for row in rows] == list(result.arch_ids)
-    assert [float(row["naswot"]) for row in rows] == list(result.of("naswot").values)
+    assert [float(row["naswot"]) for row in rows] == list(naswot.values)
     assert (tmp_path / "audit" / "audit.png").read_bytes().startswith(b"\x89PNG")
     json.dumps(result.to_dict(), allow_nan=False)
 
 
-def test_a_loss_is_turned_so_that_more_is_better(asked: dict[str, Any], tmp_path: Path) -> None:
-    result = audit(**asked)
-    measured = [json.loads(line) for line in (tmp_path / "audit" / "measurements.jsonl").read_text().splitlines()]
-    short = asked["proxies"][0]
-    losses = [one["metrics"][f"{short}/loss"] for one in sorted(measured, key=lambda one: one["number"])]
-    assert result.of(f"{short} loss").values == tuple(-loss for loss in losses)
-    assert result.of(short).metric == "score"
+def values(result: AuditResult, name: str) -> tuple[float | None, ...]:
+    found = result.of(name)
+    assert found is not None
+    return found.values
+
+
+def lines(asked: dict[str, Any]) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (asked["out"] / "measurements.jsonl").read_text().splitlines()]
+
+
+def test_a_loss_is_turned_so_that_more_is_better(asked: dict[str, Any]) -> None:
+    result, short = audit(**asked), asked["proxies"][0]
+    measured = sorted((one for one in lines(asked) if one["evaluator"] == short), key=lambda one: one["number"])
+    assert values(result, f"{short} loss") == tuple(-one["metrics"][f"{short}/loss"] for one in measured)
+    assert result.of(short).metric == "score"  # type: ignore[union-attr]
 
 
 def test_less_of_the_same_training_is_ranked_too(asked: dict[str, Any], tmp_path: Path) -> None:
-    proxies = [recipe(tmp_path, "three", epochs=3), recipe(tmp_path, "one", epochs=1)]
+    proxies = [recipe(tmp_path, "six", epochs=6), recipe(tmp_path, "one", epochs=1)]
     result = audit(**{**asked, "proxies": proxies})
-    seconds = [result.of(f"{proxies[0]}{at}").seconds_per_network for at in ("@1", "@2", "")]
+    found = {one.name: one for one in result.ranked}
+    seconds = [found[f"{proxies[0]}{at}"].seconds_per_network for at in ("@2", "@4", "")]
     assert seconds == sorted(seconds)
-    assert result.of(f"{proxies[0]}@2 accuracy").metric == "accuracy"
+    assert {name for name in found if "@" in name} == {f"{proxies[0]}@2", f"{proxies[0]}@4"}
     assert set(result.proxies) == set(proxies)
-    assert f"{proxies[1]}@1" not in {one.name for one in result.ranked}
 
 
-def test_what_was_measured_is_not_measured_again(
-    asked: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    whole = audit(**asked)
-    file = tmp_path / "audit" / "measurements.jsonl"
-    lines = file.read_text().splitlines(keepends=True)
-    file.write_text("".join(lines[:3]) + lines[3][:40])  # killed while it wrote
-    evaluated: list[str] = []
+def watch(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, tuple[str, ...]]]:
+    """What is evaluated from now on: networks, and by which evaluators."""
+    evaluated: list[tuple[str, tuple[str, ...]]] = []
     plain = Several.evaluate
 
     def spied(self: Several, architecture: Any, *, seed: int) -> Any:
-        evaluated.append(architecture.arch_id)
+        evaluated.append((architecture.arch_id, tuple(self.evaluators)))
         yield from plain(self, architecture, seed=seed)
 
     monkeypatch.setattr(Several, "evaluate", spied)
+    return evaluated
+
+
+def test_what_was_measured_is_not_measured_again(asked: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = audit(**asked)
+    file, short = asked["out"] / "measurements.jsonl", asked["proxies"][0]
+    each = len(SCORES) + 2
+    written = file.read_text().splitlines(keepends=True)
+    assert len(written) == 5 * each
+    file.write_text("".join(written[: 4 * each - 1]) + written[4 * each - 1][:40])  # killed while it wrote
+    evaluated = watch(monkeypatch)
     again = audit(**asked)
-    assert evaluated == list(whole.arch_ids[3:])
+    assert dict(evaluated) == {whole.arch_ids[3]: ("truth",), whole.arch_ids[4]: (*SCORES, short, "truth")}
     assert [one.values for one in again.ranked] == [one.values for one in whole.ranked]
     assert again.truth_values == whole.truth_values
 
 
+def test_more_networks_and_other_proxies_go_on_with_an_audit(
+    asked: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, short = audit(**asked), asked["proxies"][0]
+    other = recipe(tmp_path, "other", epochs=1, batch_size=16)
+    evaluated = watch(monkeypatch)
+    seen: list[float] = []
+    asked["proxies"] = [short, other]
+    more = audit(**{**asked, "networks": 6}, on_progress=lambda done, total: seen.append(done))
+    assert seen[0] == pytest.approx(5 * 3 / 4, abs=1e-3)
+    assert seen[-1] == 6
+    assert evaluated[:5] == [(arch_id, (other,)) for arch_id in first.arch_ids]
+    assert evaluated[5:] == [(more.arch_ids[5], (*SCORES, short, other, "truth"))]
+    assert values(more, short)[:5] == values(first, short)
+    fresh = audit(**{**asked, "networks": 6, "out": tmp_path / "fresh"})
+    assert {one.name: one.values for one in fresh.ranked} == {one.name: one.values for one in more.ranked}
+
+
 def test_ctrl_c_says_where_to_go_on(asked: dict[str, Any]) -> None:
-    def stop(done: int, total: int) -> None:
+    def stop(done: float, total: int) -> None:
         if done == 2:
             raise KeyboardInterrupt
 
@@ -163,18 +237,44 @@ def test_ctrl_c_says_where_to_go_on(asked: dict[str, Any]) -> None:
     assert audit(**asked).stopped_by == "networks"
 
 
-def test_networks_that_fail_are_left_out_and_counted(asked: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    plain, seen = Several.evaluate, []
+@pytest.mark.parametrize("again", [False, True])
+def test_a_score_that_fails_is_missing_and_said(
+    asked: dict[str, Any], monkeypatch: pytest.MonkeyPatch, again: bool
+) -> None:
+    """Others of the network are there; what may pass is tried again when the audit goes on."""
+    plain, seen = ZeroCost.score, []
 
-    def failing(self: Several, architecture: Any, *, seed: int) -> Any:
+    def failing(self: ZeroCost, *arguments: Any) -> Any:
+        if self.name == "zico":
+            seen.append(self)
+            if len(seen) <= (3 if again else 1):  # retries included
+                raise OutOfMemory("too much") if again else EvaluationFailed("no number")
+        yield from plain(self, *arguments)
+
+    monkeypatch.setattr(ZeroCost, "score", failing)
+    result = audit(**asked)
+    reason = "failed 3 times, at last: zico: too much" if again else "zico: no number"
+    assert result.failures == {"zico": f"1 of 5 networks failed, the first: {reason}"}
+    assert len(result.arch_ids) == 5
+    assert [value is None for value in values(result, "zico")] == [True, False, False, False, False]
+    assert None not in values(result, "naswot")
+    result = audit(**asked)
+    assert (None in values(result, "zico")) == (not again)
+    assert bool(result.failures) == (not again)
+
+
+def test_networks_without_a_truth_are_left_out(asked: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    plain, seen = FinalTraining.evaluate, []
+
+    def failing(self: FinalTraining, architecture: Any, *, seed: int) -> Any:
         seen.append(architecture.arch_id)
         if len(seen) == 2:
             raise EvaluationFailed("it diverged")
         yield from plain(self, architecture, seed=seed)
 
-    monkeypatch.setattr(Several, "evaluate", failing)
+    monkeypatch.setattr(FinalTraining, "evaluate", failing)
     result = audit(**asked)
-    assert result.failed == 1
+    assert result.failures == {"truth": "1 of 5 networks failed, the first: truth: it diverged"}
     assert list(result.arch_ids) == [seen[0], *seen[2:]]
 
 
@@ -184,7 +284,9 @@ def test_too_few_networks_are_no_audit(asked: dict[str, Any], monkeypatch: pytes
         yield Report(1, 1, {})
 
     monkeypatch.setattr(Several, "evaluate", failing)
-    with pytest.raises(WorkFailed, match="needs 4 networks with all scores, and there are 0; the first failed: it div"):
+    with pytest.raises(
+        WorkFailed, match="needs 4 networks with a truth, and there are 0; 5 of 5 networks failed, the first: it div"
+    ):
         audit(**asked)
 
 
@@ -198,7 +300,6 @@ def test_time_ends_an_audit_early(asked: dict[str, Any]) -> None:
     ("changed", "said"),
     [
         ({"seed": 1}, "the folder has an audit with another seed"),
-        ({"networks": 6}, "the folder has an audit with another networks"),
         ({"space": space(TINY_SPACE)}, "the folder has an audit with another space"),
     ],
 )
@@ -209,6 +310,14 @@ def test_another_request_does_not_go_on(asked: dict[str, Any], changed: dict[str
         audit(**{**asked, **changed})
 
 
+def test_another_recipe_of_the_same_name_does_not_go_on(asked: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(WorkFailed):
+        audit(**asked, budget_minutes=1e-9)
+    recipe(tmp_path, "long", epochs=3)
+    with pytest.raises(InputError, match="the folder has an audit with another truth"):
+        audit(**asked)
+
+
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
@@ -216,6 +325,10 @@ def test_another_request_does_not_go_on(asked: dict[str, Any], changed: dict[str
         ({"proxies": []}, "--proxy must name at least one fidelity or recipe"),
         ({"proxies": ["quik"]}, "--proxy must be a fidelity, or a recipe's .yaml or .json file, got 'quik'"),
         ({"proxies": ["quick", "quick"]}, "--proxy and --truth must differ, got 'quick'"),
+        ({"proxies": ["naswot"]}, "--proxy must name fidelities or recipes, got 'naswot'"),
+        ({"gpus_per_trial": 1}, "--gpus-per-trial needs --executor ray, got 'inline'"),
+        ({"ray_address": "auto"}, "--ray-address needs --executor ray, got 'inline'"),
+        ({"executor": "ray", "device": "cuda"}, "with --executor ray, GPUs are given out by --gpus-per-trial"),
         ({"truth": "table:missing.json"}, "cannot read the file: No such file or directory, got 'missing.json'"),
         ({"budget_minutes": 0}, "--budget-minutes must be above 0, got 0"),
         ({"executor": "rey"}, "--executor must be a known name, got 'rey'"),
