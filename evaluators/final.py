@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import ClassVar
 
 from torch import nn
 
-from evaluators.base import Direction
 from evaluators.batches import Batches
 from evaluators.proxy import ProxyTraining
 
@@ -15,12 +13,10 @@ from evaluators.proxy import ProxyTraining
 class FinalTraining(ProxyTraining):
     """Proxy training that also looks at the test images: metrics `test_accuracy` and `test_loss`.
 
-    Nothing may be chosen by these two. A search ranks finalists by `accuracy` or `loss`, which are of the validation
-    images as before, and reports the test accuracy of the winner.
+    Nothing may be chosen by these two. A search ranks finalists by `score`, `accuracy` or `loss`, which are of the
+    validation images as before, and reports the test accuracy of the winner.
     """
 
-    ranks_by: ClassVar[str] = "loss"
-    directions: ClassVar[Mapping[str, Direction]] = {"accuracy": "maximize", "loss": "minimize"}
     needs: ClassVar[tuple[str, ...]] = ("train", "val", "test")
 
     def _validate(self, model: nn.Module, train: Batches) -> dict[str, float]:

@@ -49,10 +49,10 @@ class ProxyTraining(ImageEvaluator):
 
     def evaluate(self, architecture: Architecture, *, seed: int) -> Iterator[Report]:
         """Build, train and validate; the architecture's weights and the order of images follow from the seed."""
-        activations = count_cost(architecture).activations if SCORE in self.directions else 0
+        activations = count_cost(architecture).activations
         for report in super().evaluate(architecture, seed=seed):
             metrics = dict(report.metrics)
-            if activations and "loss" in metrics:
+            if "loss" in metrics:
                 metrics[SCORE] = proxy_score(metrics["loss"], activations, self.recipe.capacity_weight)
             yield Report(report.step, report.total_steps, metrics)
 

@@ -50,7 +50,7 @@ class Planted(FakeEvaluator):
         accuracy = self._score(architecture.arch_id, number)
         tests = {"test_accuracy": 0.5 + number / 10, "test_loss": 1.0}
         yield Report(1, 2, {})
-        yield Report(2, 2, {"accuracy": accuracy, "loss": 1 - accuracy, "train_loss": 2.0, **tests})
+        yield Report(2, 2, {"score": accuracy, "accuracy": accuracy, "loss": 1 - accuracy, **tests})
 
 
 def ranked(folder: Path, budget: int = 12, **more: Any) -> list[Scored]:
@@ -82,7 +82,7 @@ def contest(
     )
     trainer = Trainer(
         lambda most: executor(evaluator),
-        ("accuracy", "loss"),
+        ("score", "accuracy", "loss"),
         FinalsLog(folder / "finalists.jsonl"),
         run_seed=0,
         seeds=SEEDS,
@@ -124,7 +124,7 @@ def test_proxy_and_final_scores_stand_side_by_side(tmp_path: Path) -> None:
     values = [0.52, 0.521, 0.522]
     assert plain["proxy"] == dict(candidates[2].learned)
     assert plain["final"]["accuracy"] == pytest.approx({"mean": 0.521, "std": 0.001, "values": pytest.approx(values)})
-    assert set(plain["final"]) == {"accuracy", "loss"}
+    assert set(plain["final"]) == {"score", "accuracy", "loss"}
     metrics = plain["metrics"]
     assert metrics["accuracy"] == candidates[2].metrics["accuracy"]
     assert metrics["final_accuracy"] == pytest.approx(0.521)
@@ -168,7 +168,7 @@ def test_what_is_known_before_training_ranks_by_itself(tmp_path: Path) -> None:
     assert shown(outcome) == ids(candidates[:3])
 
 
-def test_a_score_without_training_gives_way_to_the_final_loss(tmp_path: Path) -> None:
+def test_a_score_without_training_gives_way_to_the_final_score(tmp_path: Path) -> None:
     candidates = ranked(tmp_path)
     made = contest(tmp_path, Planted(by_place(candidates)))
     objective = problem().objectives[0]
@@ -419,7 +419,7 @@ def test_from_the_request_to_the_files(here: Path) -> None:
     assert summary == json.loads(json.dumps(result.to_dict()))
     first, second = summary["finalists"]
     assert first["arch_id"] == result.best.arch_id
-    assert first["final"]["loss"]["mean"] <= second["final"]["loss"]["mean"]
+    assert first["final"]["score"]["mean"] >= second["final"]["score"]["mean"]
     assert len(set(first["final"]["loss"]["values"])) == SEEDS
     metrics = summary["best"]["metrics"]
     assert {"accuracy", "final_accuracy", "final_accuracy_std", "final_loss", "test_accuracy"} <= metrics.keys()
