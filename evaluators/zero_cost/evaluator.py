@@ -46,6 +46,7 @@ class ZeroCost(ImageEvaluator):
         images = min(len(data.splits["train"]), self.recipe.max_train_images)
         if images < 2 * _BATCHES:  # batch norms need two images
             raise InputError(f"zero-cost scores need at least {2 * _BATCHES} training images", images, where=data.name)
+        self.images_seen = _BATCHES * min(self.recipe.batch_size, images // _BATCHES)
         self.name = name
         self.kind = f"zero-cost:{name}"
         self.directions = {name: "maximize"}  # type: ignore[misc]

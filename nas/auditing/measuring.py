@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from evaluators import Evaluator, ProxyTraining, Report, Several
+from evaluators import Evaluator, ProxyTraining, Report, Several, ZeroCost
 from evaluators.recipe import training_cost
 from nas.auditing.measurements import AuditFolder, Measured
 from nas.executors import Executor, Failed, Job, Progress
@@ -56,8 +56,12 @@ def measure(
 
 
 def _cost(evaluator: Evaluator) -> float:
-    """Of a network, up to a factor; all but training takes next to no time."""
-    return training_cost(evaluator.recipe, evaluator.data) if isinstance(evaluator, ProxyTraining) else 0.0
+    """Of a network, up to a factor of its own: images shown, by their size."""
+    if isinstance(evaluator, ProxyTraining):
+        return training_cost(evaluator.recipe, evaluator.data)
+    if isinstance(evaluator, ZeroCost):
+        return evaluator.images_seen * evaluator.recipe.resolution_px**2
+    return 0.0
 
 
 def _networks(done: Sequence[float]) -> float:

@@ -105,8 +105,11 @@ def _plain_steps(title: str) -> Callable[[float, int], None]:
         said[0] = now
         fresh = done - first[0]
         left = duration((now - started) / fresh * (total - done)) if fresh else "?"
-        shown = done if isinstance(done, int) else f"{done:.1f}"
-        print(f"{title}: {shown}/{total}  {duration(now - started)} elapsed, {left} left", file=sys.stderr, flush=True)
+        print(
+            f"{title}: {round(done, 1):g}/{total}  {duration(now - started)} elapsed, {left} left",
+            file=sys.stderr,
+            flush=True,
+        )
 
     return on_step
 
