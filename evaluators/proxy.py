@@ -68,7 +68,11 @@ class ProxyTraining(ImageEvaluator):
         if recipe.ema_decay:
             average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema_decay))  # type: ignore[no-untyped-call]
         schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, max_lr=recipe.learning_rate, total_steps=steps * recipe.epochs + 1, pct_start=0.3
+            optimizer,
+            max_lr=recipe.learning_rate,
+            total_steps=steps * recipe.epochs + 1,
+            pct_start=0.3,
+            cycle_momentum=recipe.optimizer == "adamw",  # sgd's is what the recipe says
         )
         scaler = torch.amp.GradScaler(self.device.type, enabled=amp_dtype(self.device) is torch.float16)
         for epoch in range(1, recipe.epochs + 1):

@@ -58,6 +58,19 @@ def test_a_file_changes_what_it_names(digits: ImageData, tmp_path: Path) -> None
     assert find_recipe(str(tmp_path / "plain.json"), digits, CPU).max_train_images == 2_000  # standard
 
 
+def test_a_file_that_names_sgd_has_what_is_usual_for_it(digits: ImageData, tmp_path: Path) -> None:
+    def found(text: str) -> tuple[float, float]:
+        file = tmp_path / "mine.yaml"
+        file.write_text(text)
+        recipe = find_recipe(str(file), digits, CPU)
+        return recipe.learning_rate, recipe.weight_decay
+
+    assert found("optimizer: sgd") == (0.1, 5e-4)
+    assert found("optimizer: sgd\nweight_decay: 0.05\nbase: quick") == (0.1, 0.05)
+    assert found("optimizer: sgd\nlearning_rate: 3.0e-3") == (3e-3, 5e-4)
+    assert found("optimizer: adamw") == found("epochs: 3") == (3e-3, 0.05)
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -101,7 +114,7 @@ def test_a_narrower_form_keeps_its_depth() -> None:
     ]
 
 
-@pytest.mark.parametrize("text", ["optimizer: sgd\nlearning_rate: 0.1", "ema_decay: 0.9", "width_mult: 0.5"])
+@pytest.mark.parametrize("text", ["optimizer: sgd", "ema_decay: 0.9", "width_mult: 0.5"])
 def test_what_a_recipe_says_is_done(digits: ImageData, tmp_path: Path, text: str) -> None:
     file, network = tmp_path / "mine.yaml", load_architecture("mobilenetv3-small")
     scores = []
@@ -147,6 +160,7 @@ def test_a_recorded_recipe_must_be_whole(digits: ImageData) -> None:
     recipe = named_recipe("quick", digits)
     plain = recipe.describe()
     assert recorded_recipe(plain) == recipe
+    assert recorded_recipe({**plain, "optimizer": "sgd"}).learning_rate == recipe.learning_rate  # as it is
     older = {name: value for name, value in plain.items() if name != "zero_init_residual"}
     with pytest.raises(InputError, match="has no zero_init_residual, so it is of an older version"):
         recorded_recipe(older)
