@@ -40,6 +40,14 @@ def test_fidelities_are_in_order_of_their_cost(images: int) -> None:
     assert seen[2] <= 100_000
 
 
+@pytest.mark.parametrize("size_px", [16, 32])
+def test_few_images_are_not_shown_over_and_over(size_px: int) -> None:
+    few = (np.zeros((300, size_px, size_px, 3), np.uint8), np.arange(300) % 4)
+    data = make_image_data("few", {"train": few, "val": few, "test": few})
+    shown = [300 * named_recipe(fidelity, data).epochs for fidelity in ("quick", "standard", "thorough")]
+    assert shown == [1_200, 3_000, 12_000]  # as docs/proxy.md says
+
+
 def test_the_automatic_one_depends_on_data_and_device(digits: ImageData) -> None:
     assert find_recipe("auto", digits, CPU) == named_recipe("quick", digits)
     assert find_recipe("auto", digits, torch.device("cuda")) == named_recipe("standard", digits)
