@@ -41,6 +41,11 @@ def amp_dtype(device: torch.device) -> torch.dtype | None:
     return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
 
 
+def fork_rng(device: torch.device) -> contextlib.AbstractContextManager[object]:
+    """What is drawn inside leaves PyTorch's generators as they were, on the CPU and on a CUDA device."""
+    return torch.random.fork_rng([device] if device.type == "cuda" else [])
+
+
 def autocast(device: torch.device) -> contextlib.AbstractContextManager[object]:
     """Automatic mixed precision where it helps, else nothing."""
     dtype = amp_dtype(device)

@@ -16,7 +16,7 @@ from evaluators.adapt import NORM_MOMENTUM, proxy_form
 from evaluators.base import EvaluationFailed, Evaluator, OutOfMemory, Report, derive_seed
 from evaluators.batches import Batches, Form, prepare, statistics
 from evaluators.depthwise import speed_up_depthwise
-from evaluators.device import choose_device
+from evaluators.device import choose_device, fork_rng
 from evaluators.images import ImageData, ImageSource
 from evaluators.recipe import AUTO, Recipe, find_recipe
 from search_space import Architecture, InputError, build_model
@@ -98,8 +98,7 @@ class ImageEvaluator(Evaluator):
 
     def _evaluate(self, make: Callable[[], tuple[nn.Module, int, int]], own_seed: int) -> Iterator[Report]:
         """Score the network that `make` builds, with its input channels and the size of its images."""
-        devices = [self.device] if self.device.type == "cuda" else []
-        with torch.random.fork_rng(devices), _one_thread(self.device):
+        with fork_rng(self.device), _one_thread(self.device):
             torch.manual_seed(own_seed)
             try:
                 network, channels, pixels = make()

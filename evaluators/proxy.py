@@ -14,7 +14,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
 from evaluators.adapt import silence_branches
 from evaluators.base import Direction, EvaluationFailed, Report
 from evaluators.batches import Batches, slices
-from evaluators.device import amp_dtype, autocast
+from evaluators.device import amp_dtype, autocast, fork_rng
 from evaluators.on_images import ImageEvaluator
 from evaluators.recipe import Recipe
 from search_space import Architecture
@@ -68,7 +68,11 @@ class ProxyTraining(ImageEvaluator):
         if recipe.ema_decay:
             average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema_decay))  # type: ignore[no-untyped-call]
         schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, max_lr=recipe.learning_rate, total_steps=steps * recipe.epochs + 1, pct_start=0.3
+            optimizer,
+            max_lr=recipe.learning_rate,
+            total_steps=steps * recipe.epochs + 1,
+            pct_start=0.3,
+            cycle_momentum=recipe.optimizer == "adamw",  # sgd's is what the recipe says
         )
         scaler = torch.amp.GradScaler(self.device.type, enabled=amp_dtype(self.device) is torch.float16)
         for epoch in range(1, recipe.epochs + 1):
@@ -100,7 +104,8 @@ class ProxyTraining(ImageEvaluator):
     @torch.no_grad()
     def _validate(self, model: nn.Module, train: Batches) -> dict[str, float]:
         sample = train.images[: self.recipe.norm_images]
-        with autocast(self.device):
+        # Batch norms learn in training mode, where dropout draws: training must go on as if nobody had looked.
+        with fork_rng(self.device), autocast(self.device):
             update_bn(torch.split(sample, _EVAL_BATCH), model)
         return self._scores(model.eval(), "val", train)
 

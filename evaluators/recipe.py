@@ -48,7 +48,8 @@ class Recipe:
     max_val_images: int
     batch_size: int = 32
     optimizer: str = "adamw"
-    """`adamw`, or `sgd` with Nesterov's momentum of 0.9 (for which a learning rate of 0.1 is usual)."""
+    """`adamw`, whose beta1 goes from 0.95 to 0.85 and back as the learning rate rises and falls, or `sgd`, whose
+    Nesterov momentum stays 0.9. The defaults below are AdamW's; a file that names `sgd` has others (`find_recipe`)."""
     learning_rate: float = 3e-3
     """Peak of a one-cycle schedule."""
     weight_decay: float = 0.05
@@ -98,6 +99,9 @@ class _Extent(NamedTuple):
     shown: int
     most_epochs: int
 
+
+# What is usual for SGD, whose weight decay is a part of the gradient: AdamW's 0.05 would be far too much.
+_SGD = {"learning_rate": 0.1, "weight_decay": 5e-4}
 
 # For images of up to 16 px, trained at 16 px; and for all others, trained at 32 px. What 50 epochs of CIFAR-10 take
 # (2.5 million images of 32 px) is 250 times what quick takes, 104 times standard, 26 times thorough. Half the
@@ -153,7 +157,8 @@ def find_recipe(text: str, data: ImageSource, device: torch.device, *, option: s
     """The recipe that `--proxy` (or another `option`) names: `auto`, a fidelity's name, or a YAML or JSON file with
     fields of `Recipe`.
 
-    Fields that a file leaves out are those of its `base`, a fidelity, by default `standard`. Raises `InputError`.
+    Fields that a file leaves out are those of its `base`, a fidelity, by default `standard`; but if it names `sgd`, its
+    learning rate and weight decay are 0.1 and 5e-4. Raises `InputError`.
     """
     if text == AUTO:
         return named_recipe("quick" if device.type == "cpu" else "standard", data)
@@ -167,7 +172,8 @@ def find_recipe(text: str, data: ImageSource, device: torch.device, *, option: s
     plain = dict(document.mapping((), dict.fromkeys(("base", *fields), False)))
     with document.at(()):
         base = OneOf(FIDELITIES).check("base", plain.pop("base", "standard"))
-        return dataclasses.replace(named_recipe(base, data), **plain)
+        usual = _SGD if plain.get("optimizer") == "sgd" else {}
+        return dataclasses.replace(named_recipe(base, data), **{**usual, **plain})
 
 
 def recorded_recipe(plain: Any) -> Recipe:

@@ -1,12 +1,15 @@
-"""How much of a bare PyTorch loop's speed proxy training keeps, and what share of a trial is spent on validation.
+"""How much of a bare PyTorch loop's speed proxy training keeps, what its depthwise kernels bring, and what share of a
+trial is not training.
 
     python scripts/bench_training.py                                      # digits, a few networks of mobilenetv3
-    python scripts/bench_training.py --space nasbench-macro --data npz:FILE --rounds 7
+    python scripts/bench_training.py --space nasbench-macro --data npz:FILE --rounds 7     # images of 32 px
 
-For each network, in turn in every round: a loop of forward, backward and optimizer step on one batch that never
-changes, and a whole trial as a search runs it (same network, batch size, optimizer, precision, memory format and
-thread). Prints images a second in training as a ratio to the bare loop, and the share of the trial that goes into
-anything but training: building, batch-norm statistics estimated anew, validation. Run it with nothing else running.
+For each network, in turn in every round: a whole trial as a search runs it, and two loops of forward, backward and
+optimizer step on one batch that never changes (same network, batch size, optimizer, precision, memory format and
+thread), one with the depthwise kernels of a trial and one with PyTorch's own. Prints images a second in training as a
+ratio to the loop with the same kernels, which leaves what proxy training adds to each step; the ratio of the two loops,
+which is what the kernels bring; and the share of the trial that goes into anything but training: building, batch-norm
+statistics estimated anew, validation. Run it with nothing else running.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ from torch import nn
 
 from evaluators import ProxyTraining, find_recipe, load_images
 from evaluators.batches import Batches
+from evaluators.depthwise import speed_up_depthwise
 from evaluators.device import choose_device
 from evaluators.proxy import make_optimizer
 from search_space import Architecture, build_model, load_space
@@ -41,12 +45,14 @@ class Timed(ProxyTraining):
         return super()._validate(model, train)
 
 
-def bare(evaluator: ProxyTraining, architecture: Architecture, steps: int) -> float:
-    """Images a second of the plainest loop."""
+def bare(evaluator: ProxyTraining, architecture: Architecture, steps: int, *, stock: bool) -> float:
+    """Images a second of the plainest loop, with a trial's depthwise kernels or with PyTorch's own."""
     recipe = evaluator.recipe
     form = evaluator._form(architecture)
     torch.set_num_threads(1)
     model = build_model(form).to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+    if not stock:
+        speed_up_depthwise(model)
     optimizer = make_optimizer(model, recipe, fused=True)
     train = evaluator.split("train", form.input_channels, form.resolution)
     images, labels = train.images[: recipe.batch_size].clone(), train.labels[: recipe.batch_size]
@@ -74,35 +80,41 @@ def trial(evaluator: Timed, architecture: Architecture, seed: int) -> tuple[floa
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--space", default="mobilenetv3")
-    parser.add_argument("--data", default="digits")
+    parser.add_argument("--data", default="digits", help="as of `nas search`: npz:FILE, imagefolder:DIR, …")
     parser.add_argument("--proxy", default="quick")
     parser.add_argument("--networks", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--steps", type=int, default=48, help="of the bare loop, each round")
+    parser.add_argument("--steps", type=int, default=48, help="of each bare loop, each round")
     arguments = parser.parse_args()
     data = load_images(arguments.data)
     evaluator = Timed(data, find_recipe(arguments.proxy, data, choose_device("cpu")), device="cpu")
     space, rng = load_space(arguments.space), np.random.default_rng(0)
     networks = [space.decode(space.sample(rng)) for _ in range(arguments.networks)]
     trial(evaluator, networks[0], 0)  # data prepared, PyTorch warm
-    ratios, shares, speeds = [], [], []
+    ratios, gains, shares, speeds = [], [], [], []
     for number in range(arguments.rounds):
         for network in networks:
-            if number % 2:
-                speed = bare(evaluator, network, arguments.steps)
-                trained, share = trial(evaluator, network, number)
-            else:
-                trained, share = trial(evaluator, network, number)
-                speed = bare(evaluator, network, arguments.steps)
-            ratios.append(trained / speed)
-            shares.append(share)
-            speeds.append(speed)
-    by_round = np.median(np.reshape(ratios, (arguments.rounds, -1)), axis=1)
+            speed = {}  # in turn from either end, as what comes first may have it easier
+            for what in ("stock", "bare", "trial")[:: -1 if number % 2 else 1]:
+                if what == "trial":
+                    speed[what], share = trial(evaluator, network, number)
+                    shares.append(share)
+                else:
+                    speed[what] = bare(evaluator, network, arguments.steps, stock=what == "stock")
+            ratios.append(speed["trial"] / speed["bare"])
+            gains.append(speed["bare"] / speed["stock"])
+            speeds.append(speed["bare"])
     print(f"{len(networks)} networks of {arguments.space}, {arguments.data}, {arguments.proxy}, one thread")
-    print(f"bare loop          {np.median(speeds):.0f} images/s")
-    spread = f"medians of rounds {by_round.min():.3f} to {by_round.max():.3f}"
-    print(f"proxy training     {np.median(ratios):.3f} of that ({spread})")
+    print(f"bare loop          {np.median(speeds):.0f} images/s, with the depthwise kernels of a trial")
+    print(f"proxy training     {ratio(ratios, arguments.rounds)} of that")
+    print(f"these kernels      make the bare loop {ratio(gains, arguments.rounds)} times as fast as PyTorch's own do")
     print(f"not training       {100 * np.median(shares):.1f} % of a trial ({100 * max(shares):.1f} % at most)")
+
+
+def ratio(values: list[float], rounds: int) -> str:
+    """The median, and between which the medians of the rounds are."""
+    by_round = np.median(np.reshape(values, (rounds, -1)), axis=1)
+    return f"{np.median(values):.3f} ({by_round.min():.3f} to {by_round.max():.3f})"
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_type_hints
 
 import pytest
 from support import nas
@@ -83,3 +84,15 @@ def test_the_example_files_load(tmp_path: Path) -> None:
     assert load_architecture(tmp_path / "network.yaml").name == "my-network"
     assert load_space(tmp_path / "space.yaml").size > 1
     assert load_space(tmp_path / "with-op.yaml").size > load_space(tmp_path / "space.yaml").size
+
+
+def test_every_zero_cost_score_is_named_where_they_are_listed() -> None:
+    from evaluators.zero_cost import NAMES
+    from nas.cli.search import search
+
+    rows = [line for line in (ROOT / "docs" / "zero-cost.md").read_text().splitlines() if line.startswith("| `")]
+    in_the_table = {name for row in rows for name in re.findall(r"`(\w+)`", row.split("|")[1])}
+    assert set(NAMES) <= in_the_table
+    (option,) = get_type_hints(search, include_extras=True)["evaluator"].__metadata__
+    in_the_help = option.help.partition("zero-cost:NAME: ")[2].partition(";")[0]
+    assert set(NAMES) == set(re.split(r", | or ", in_the_help))

@@ -72,8 +72,8 @@ def search(
     evaluator: Annotated[
         str,
         typer.Option(
-            help="proxy: short training; zero-cost:NAME: synflow, snip, grad_norm, naswot, zico, params or macs; "
-            "table:FILE, noisy-table:FILE: NAS-Bench-Macro."
+            help="proxy: short training; zero-cost:NAME: synflow, snip, grad_norm, naswot, zico, params, macs or "
+            "activations; table:FILE, noisy-table:FILE: NAS-Bench-Macro."
         ),
     ] = "proxy",
     proxy: Annotated[

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import itertools
 import json
@@ -118,6 +119,14 @@ def test_evaluating_leaves_the_global_state_alone(evaluator: Evaluator, network:
     result(evaluator, network)
     assert torch.equal(before, torch.get_rng_state())
     assert torch.get_num_threads() == threads
+
+
+def test_rungs_do_not_change_the_result(evaluator: Evaluator, network: Architecture) -> None:
+    if evaluator.steps > 1:  # dropout draws in validation, too, when batch norms learn; a table's networks have none
+        network = network.replace(head=dataclasses.replace(network.head, dropout=0.5))
+    unbroken = result(evaluator, network).metrics
+    evaluator.rungs = tuple(range(1, evaluator.steps))
+    assert result(evaluator, network).metrics == unbroken
 
 
 def test_the_description_is_plain_data(evaluator: Evaluator) -> None:

@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from evaluators import EvaluationFailed, ProxyTraining, Recipe, load_images, make_image_data
 from evaluators.adapt import proxy_form, silence_branches
@@ -74,6 +75,27 @@ def test_divergence_is_a_failure_with_its_reason(digits: ProxyTraining) -> None:
     wild = dataclasses.replace(digits.recipe, learning_rate=1e30, max_train_images=128)
     with pytest.raises(EvaluationFailed, match=r"diverged: the loss is|validation loss is"):
         score(load_architecture("mobilenetv3-small"), ProxyTraining(digits.data, wild, device="cpu"))
+
+
+@pytest.mark.parametrize(("optimizer", "least", "most"), [("sgd", 0.9, 0.9), ("adamw", 0.85, 0.95)])
+def test_momentum_is_cycled_for_adamw_alone(optimizer: str, least: float, most: float) -> None:
+    recipe = Recipe(
+        resolution_px=16, epochs=4, max_train_images=160, max_val_images=64, batch_size=16, optimizer=optimizer
+    )
+    momenta = []
+
+    def note(stepped: torch.optim.Optimizer, *_: object) -> None:
+        group = stepped.param_groups[0]
+        momenta.append(group["momentum"] if optimizer == "sgd" else group["betas"][0])
+        assert group.get("nesterov", True)
+
+    hook = register_optimizer_step_pre_hook(note)
+    try:
+        score(load_architecture("mobilenetv3-small"), ProxyTraining(load_images("digits"), recipe, device="cpu"))
+    finally:
+        hook.remove()
+    assert len(momenta) == 40
+    assert (min(momenta), max(momenta)) == pytest.approx((least, most), abs=1e-3)
 
 
 def test_it_trains_on_real_colour_images(cifar10_small: str) -> None:

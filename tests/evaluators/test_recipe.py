@@ -40,6 +40,14 @@ def test_fidelities_are_in_order_of_their_cost(images: int) -> None:
     assert seen[2] <= 100_000
 
 
+@pytest.mark.parametrize("size_px", [16, 32])
+def test_few_images_are_not_shown_over_and_over(size_px: int) -> None:
+    few = (np.zeros((300, size_px, size_px, 3), np.uint8), np.arange(300) % 4)
+    data = make_image_data("few", {"train": few, "val": few, "test": few})
+    shown = [300 * named_recipe(fidelity, data).epochs for fidelity in ("quick", "standard", "thorough")]
+    assert shown == [1_200, 3_000, 12_000]  # as docs/proxy.md says
+
+
 def test_the_automatic_one_depends_on_data_and_device(digits: ImageData) -> None:
     assert find_recipe("auto", digits, CPU) == named_recipe("quick", digits)
     assert find_recipe("auto", digits, torch.device("cuda")) == named_recipe("standard", digits)
@@ -56,6 +64,19 @@ def test_a_file_changes_what_it_names(digits: ImageData, tmp_path: Path) -> None
     assert recipe.max_train_images == named_recipe("quick", digits).max_train_images
     (tmp_path / "plain.json").write_text('{"epochs": 3}')
     assert find_recipe(str(tmp_path / "plain.json"), digits, CPU).max_train_images == 2_000  # standard
+
+
+def test_a_file_that_names_sgd_has_what_is_usual_for_it(digits: ImageData, tmp_path: Path) -> None:
+    def found(text: str) -> tuple[float, float]:
+        file = tmp_path / "mine.yaml"
+        file.write_text(text)
+        recipe = find_recipe(str(file), digits, CPU)
+        return recipe.learning_rate, recipe.weight_decay
+
+    assert found("optimizer: sgd") == (0.1, 5e-4)
+    assert found("optimizer: sgd\nweight_decay: 0.05\nbase: quick") == (0.1, 0.05)
+    assert found("optimizer: sgd\nlearning_rate: 3.0e-3") == (3e-3, 5e-4)
+    assert found("optimizer: adamw") == found("epochs: 3") == (3e-3, 0.05)
 
 
 @pytest.mark.parametrize(
@@ -101,7 +122,7 @@ def test_a_narrower_form_keeps_its_depth() -> None:
     ]
 
 
-@pytest.mark.parametrize("text", ["optimizer: sgd\nlearning_rate: 0.1", "ema_decay: 0.9", "width_mult: 0.5"])
+@pytest.mark.parametrize("text", ["optimizer: sgd", "ema_decay: 0.9", "width_mult: 0.5"])
 def test_what_a_recipe_says_is_done(digits: ImageData, tmp_path: Path, text: str) -> None:
     file, network = tmp_path / "mine.yaml", load_architecture("mobilenetv3-small")
     scores = []
@@ -147,6 +168,7 @@ def test_a_recorded_recipe_must_be_whole(digits: ImageData) -> None:
     recipe = named_recipe("quick", digits)
     plain = recipe.describe()
     assert recorded_recipe(plain) == recipe
+    assert recorded_recipe({**plain, "optimizer": "sgd"}).learning_rate == recipe.learning_rate  # as it is
     older = {name: value for name, value in plain.items() if name != "zero_init_residual"}
     with pytest.raises(InputError, match="has no zero_init_residual, so it is of an older version"):
         recorded_recipe(older)
