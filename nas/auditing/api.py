@@ -230,9 +230,11 @@ def _result(
     for score, (name, _) in Several({name: evaluators[name] for name in proxies}).scores.items():
         scores[score] = values(score, name, best_by)
         if score == name:
-            for other in ProxyTraining.directions.keys() - {best_by}:
-                sign = 1 if ProxyTraining.directions[other] == "maximize" else -1
-                scores[f"{name} {other}"] = values(score, name, other, sign)
+            for other, direction in ProxyTraining.directions.items():
+                if other != best_by:
+                    sign = 1 if direction == "maximize" else -1
+                    scores[f"{name} {other}"] = values(score, name, other, sign)
+    had_no_turn = any(folder.of(number, name) is None for number in range(len(chosen)) for name in evaluators)
     ranked, baseline = rank(scores, [folder.metrics(number, TRUTH)[metric] for number in numbers])
     costs = {name: _cost(real) / _cost(evaluators[name]) for name in proxies} if trained_truth else {}
     return AuditResult(
@@ -248,7 +250,7 @@ def _result(
         baseline=baseline,
         proxies=tuple(sorted(proxies, key=lambda name: _cost(evaluators[name]))),
         failures=failures,
-        stopped_by="time" if folder.missing(len(chosen), evaluators) else "networks",
+        stopped_by="time" if had_no_turn else "networks",
     )
 
 

@@ -160,7 +160,7 @@ def test_a_score_that_fails_is_missing_and_said(
     result = audit(**asked)
     reason = "failed 3 times, at last: zico: too much" if again else "zico: no number"
     assert result.failures == {"zico": f"1 of 5 networks failed, the first: {reason}"}
-    assert len(result.arch_ids) == 5
+    assert (len(result.arch_ids), result.stopped_by) == (5, "networks")
     assert [value is None for value in values(result, "zico")] == [True, False, False, False, False]
     assert None not in values(result, "naswot")
     result = audit(**asked)
