@@ -85,6 +85,35 @@ def test_splits_may_be_given(photos: Path) -> None:
     assert data.splits["test"].labels.tolist() == [1]
 
 
+@pytest.mark.parametrize("name", ["val", "valid", "validation"])
+def test_names_of_the_validation_images(name: str, photos: Path) -> None:
+    write(photos / "train", cat=10, dog=10)
+    write(photos / name, cat=3, dog=4)
+    write(photos / "test", cat=1, dog=1)
+    write(photos, **{".cache": 1, "__MACOSX": 1})
+    data = load(quiet(photos))
+    assert {name: len(split) for name, split in data.splits.items()} == {"train": 20, "val": 7, "test": 2}
+
+
+def test_validation_images_in_two_folders(photos: Path) -> None:
+    for name in ("train", "valid", "validation"):
+        write(photos / name, cat=6, dog=6)
+    with pytest.raises(InputError, match=r"val images must be in one folder, got .*valid, validation.*photos.*; put"):
+        load_images(f"imagefolder:{photos}")
+
+
+def test_folders_that_are_not_used_are_named(photos: Path) -> None:
+    for name in ("train", "eval", "test"):
+        write(photos / name, cat=10, dog=10)
+    with pytest.warns(UserWarning, match=r"photos: beside train only val \(or valid, validation\) .* used, not eval$"):
+        data = whole(photos)
+    assert {name: len(split) for name, split in data.splits.items()} == {"train": 16, "val": 4, "test": 20}
+    for number in range(6):
+        (photos / f"more {number}").mkdir()
+    with pytest.warns(UserWarning, match=r"not eval, more 0, more 1, more 2, more 3 and 2 more$"):
+        load_images(f"imagefolder:{photos}")
+
+
 def test_the_recipe_decides_how_many_are_read_and_how_large(photos: Path) -> None:
     source = quiet(write(photos, cat=200, dog=50))
     recipe = Recipe(resolution_px=12, epochs=1, max_train_images=40, max_val_images=10)
