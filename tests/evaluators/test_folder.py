@@ -159,6 +159,40 @@ def test_images_are_read_once(photos: Path, cache: Path, monkeypatch: pytest.Mon
     assert not [path for path in cache.iterdir() if path.suffix == ".part"]
 
 
+@pytest.mark.parametrize("unreadable", [0, 9])
+def test_the_first_of_more_images_are_what_would_be_read_alone(
+    unreadable: int, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(photos, cat=60, dog=40)
+    for number in range(unreadable):
+        (photos / "cat" / f"{3 * number}.png").write_bytes(b"not an image")
+    alone = whole(photos, train=20, val=10)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "other"))
+    whole(photos, train=15, val=12)  # too few of one split
+    whole(photos, train=50, val=12)
+    monkeypatch.setattr("evaluators.image_cache.read_images", None)
+    part = whole(photos, train=20, val=10)
+    assert part.fingerprint() == alone.fingerprint()
+    assert {name: len(split) for name, split in part.splits.items()} == {"train": 20, "val": 10, "test": 10}
+    for name, split in part.splits.items():
+        assert (split.images == alone.splits[name].images).all()
+        assert (split.labels == alone.splits[name].labels).all()
+    monkeypatch.setattr("evaluators.images._SENT_BYTES", 0)
+    copy = pickle.loads(pickle.dumps(part.splits["train"]))
+    assert (copy.images == alone.splits["train"].images).all()
+
+
+def test_a_class_missing_among_the_first_is_an_error_whatever_the_cache_has(photos: Path) -> None:
+    data = whole(write(photos, cat=100, dog=10), train=60)
+    first = data.splits["train"].images[: data.num_classes]
+    (dog,) = (image[0, 0, 0] for image in first if image[0, 0, 2] == 1)
+    (photos / "dog" / f"{dog}.png").write_bytes(b"not an image")
+    for _ in range(2):
+        with pytest.raises(InputError, match=r"every class needs a train image that can be read \(.*dog/"):
+            whole(photos, train=4)
+        whole(photos, train=60)
+
+
 def test_what_changes_is_read_again(photos: Path) -> None:
     write(photos, cat=10, dog=10)
     before = whole(photos).fingerprint()
