@@ -75,7 +75,8 @@ def audit(
     `proxies` and `truth` are fidelities or recipes as `--proxy` takes them; the truth is the accuracy on the test
     images after training by `truth`, or with `table:FILE` that of a benchmark's table. All zero-cost scores are
     compared, too, and the plain counts of parameters, multiply–adds and activations. Training shows images of one size
-    whatever networks are meant for, so all networks are taken at the space's highest resolution. `budget_minutes` ends the audit earlier, with the networks that are in by then.
+    whatever networks are meant for, so all networks are taken at the space's highest resolution. `budget_minutes` ends
+    the audit earlier, with the networks that are in by then.
     `out` is the audit's folder, by default `audits/SPACE-DATE-TIME`; the same request with the same folder goes on.
     `on_read` is called as images are read from a folder, `on_progress` as networks are measured, with
     their number, parts of networks included.
