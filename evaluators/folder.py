@@ -1,5 +1,7 @@
 """`imagefolder:DIR`: class folders of images, or `train`, and perhaps `val` and `test`, folders of those.
 
+`val` may also be named `valid` or `validation`.
+
 Files are listed at once, and read when it is known how many of them, at which size, are wanted.
 """
 
@@ -24,6 +26,7 @@ _SUFFIXES = (
     *(".jpg", ".jpeg", ".jfif", ".jp2", ".png", ".webp", ".avif"),
     *(".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm"),
 )
+_SPLIT_FOLDERS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
 _VERSION = 1  # to be raised when the same files would give other pixels
 _PHOTOGRAPH_PX = 64
 
@@ -91,7 +94,7 @@ class ImageFolder(ImageSource):
         return self._loaded[asked]
 
     def _load(self, size_px: int, counts: Mapping[str, int]) -> ImageData:
-        digest = hashlib.sha256(f"{_VERSION} {size_px} {list(counts.values())}".encode())
+        digest = hashlib.sha256(f"{_VERSION} {size_px}".encode())
         wanted = {}
         for name in SPLITS:
             listed = self.splits[name]
@@ -144,9 +147,7 @@ def _list_splits(path: str) -> tuple[tuple[str, ...], dict[str, Listed]]:
     """Names of the classes, and the splits that are there."""
     if not path or not Path(path).is_dir():
         raise InputError("imagefolder needs a folder", path, remedy="use imagefolder:DIR, one folder a class inside")
-    folders = {split: f"{path}/{split}" for split in SPLITS if Path(path, split).is_dir()}
-    if "train" not in folders:
-        folders = {"train": path}
+    folders = _split_folders(path)
     names: tuple[str, ...] = ()
     splits = {}
     for split, folder in folders.items():
@@ -163,12 +164,38 @@ def _list_splits(path: str) -> tuple[tuple[str, ...], dict[str, Listed]]:
     return tuple(map(shown, names)), splits
 
 
-def _list_classes(folder: str) -> dict[str, list[str]]:
-    """Image files of each class, sorted."""
+def _split_folders(path: str) -> dict[str, str]:
+    """The folder of each split that is there: the whole one if none of them is `train`. Warns of those not used."""
+    if not Path(path, "train").is_dir():
+        return {"train": path}
+    folders: dict[str, str] = {}
+    for split, names in _SPLIT_FOLDERS.items():
+        there = [name for name in names if Path(path, name).is_dir()]
+        if len(there) > 1:
+            remedy = "put them into one of these folders, and remove or rename the others"
+            raise InputError(f"{split} images must be in one folder", ", ".join(there), where=path, remedy=remedy)
+        if there:
+            folders[split] = f"{path}/{there[0]}"
+    known = {name for names in _SPLIT_FOLDERS.values() for name in names}
+    others = [shown(name) for name in _folders_in(path) if name not in known]
+    if others:
+        text = f"beside train only val (or valid, validation) and test are used, not {', '.join(others[:5])}"
+        more = f" and {len(others) - 5:,} more" if len(others) > 5 else ""
+        warnings.warn(f"{path}: {text}{more}", stacklevel=4)
+    return folders
+
+
+def _folders_in(folder: str) -> list[str]:
+    """Names of what might be splits or classes, sorted."""
     try:
-        names = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not _hidden(entry.name))
+        return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not _hidden(entry.name))
     except OSError as error:
         raise InputError(f"a folder of images cannot be read: {error.strerror}", where=folder) from None
+
+
+def _list_classes(folder: str) -> dict[str, list[str]]:
+    """Image files of each class, sorted."""
+    names = _folders_in(folder)
     found = {name: sorted(_image_files(folder, name)) for name in names}
     empty = [shown(name) for name, files in found.items() if not files]
     if len(empty) == len(names):

@@ -25,6 +25,7 @@ from search_space.errors import WorkFailed
 _MOST_UNREADABLE = 0.5
 _NAMED = 20
 _ABOUT = "about.json"
+_FINGERPRINT = 16  # hexadecimal digits
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,7 @@ class Decoded:
 
     splits: dict[str, Split]
     unreadable: Unreadable
+    """Of all that were tried, perhaps for more images than these."""
     fingerprint: str
 
 
@@ -73,20 +75,21 @@ def cache_folder() -> Path:
 def decoded(key: str, wanted: Mapping[str, Wanted], size_px: int, on_progress: OnProgress) -> Decoded:
     """The images of each split [N, size_px, size_px, 3], read now unless they are in the cache under this key.
 
-    Whoever comes second waits for the first. Raises `InputError` if most cannot be read, `WorkFailed` if there is no
-    room.
+    The key says which files, in which order; an entry with more images of each split will do. Whoever comes second
+    waits for the first. Raises `InputError` if most cannot be read, `WorkFailed` if there is no room.
     """
-    place = cache_folder() / key
-    found = _open(place)
+    counts = {name: one.count for name, one in wanted.items()}
+    place = cache_folder() / "-".join([key, *map(str, counts.values())])
+    found = _find(key, counts)
     if found is not None:
         return found
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         with filelock.FileLock(f"{place}.lock"):
-            found = _open(place)
+            found = _find(key, counts)
             if found is None:  # nobody was faster
                 with _new_folder(place) as folder:
-                    _refuse_if_too_large(folder, sum(one.count for one in wanted.values()) * size_px**2 * 3)
+                    _refuse_if_too_large(folder, sum(counts.values()) * size_px**2 * 3)
                     _fill(folder, wanted, size_px, on_progress)
                 found = _open(place)
     except OSError as error:
@@ -94,6 +97,38 @@ def decoded(key: str, wanted: Mapping[str, Wanted], size_px: int, on_progress: O
         raise WorkFailed(f"images cannot be kept in {place.parent}: {error.strerror or error}; {remedy}") from None
     assert found is not None
     return found
+
+
+def _find(key: str, counts: Mapping[str, int]) -> Decoded | None:
+    """So many images of each split, from the smallest entry that has them."""
+    large_enough = []
+    for place in cache_folder().glob(f"{key}-*"):
+        numbers = place.name.split("-")[1:]
+        if len(numbers) == len(counts) and all(map(str.isdecimal, numbers)):  # neither a lock nor a part
+            held = tuple(map(int, numbers))
+            if all(one >= count for one, count in zip(held, counts.values(), strict=True)):
+                large_enough.append((held, place))
+    return next(filter(None, (_open_part(place, counts) for _, place in sorted(large_enough))), None)
+
+
+def _open_part(place: Path, counts: Mapping[str, int]) -> Decoded | None:
+    """The first images of an entry: the same, with the same fingerprint, as if no more had been read."""
+    whole = _open(place)
+    if whole is None or all(len(split) <= counts[name] for name, split in whole.splits.items()):
+        return whole
+    splits = {name: split.first(counts[name]) for name, split in whole.splits.items()}
+    if len(np.unique(splits["train"].labels)) < len(np.unique(whole.splits["train"].labels)):
+        return None  # a class's first files may be unreadable, which is an error if there are no others
+    digest = hashlib.sha256()
+    for name, split in splits.items():
+        digest.update(split.images.data)
+        digest.update(_seal(name, split.labels))
+    return Decoded(splits, whole.unreadable, digest.hexdigest()[:_FINGERPRINT])
+
+
+def _seal(name: str, labels: Labels) -> bytes:
+    """What is hashed of a split after its pixels."""
+    return f"{name} {len(labels)}".encode() + labels.tobytes()
 
 
 def _open(place: Path) -> Decoded | None:
@@ -157,7 +192,7 @@ def _fill(folder: Path, wanted: Mapping[str, Wanted], size_px: int, on_progress:
         if lost and (name == "train" or not kept):
             rule = f"every class needs a {name} image that can be read"
             raise InputError(rule, where=f"{one.files[lost[0]]}", remedy=f"mend {unreadable.first()}")
-        digest.update(f"{name} {len(kept)}".encode() + labels[name].tobytes())
+        digest.update(_seal(name, labels[name]))
         before += one.count
         shapes[name] = [len(kept), size_px, size_px, 3]
     if done < total:  # some are missing for good
@@ -165,7 +200,7 @@ def _fill(folder: Path, wanted: Mapping[str, Wanted], size_px: int, on_progress:
     with open(folder / "labels.npz", "wb") as file:
         np.savez(file, **labels)  # type: ignore[arg-type]
         _sync(file)
-    fingerprint = digest.hexdigest()[:16]
+    fingerprint = digest.hexdigest()[:_FINGERPRINT]
     about = {"shapes": shapes, "unreadable": dataclasses.asdict(unreadable), "fingerprint": fingerprint}
     with open(folder / _ABOUT, "w") as text:
         json.dump(about, text)

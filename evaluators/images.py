@@ -59,10 +59,14 @@ class Split:
     images: Pixels
     labels: Labels
     file: Path | None = None
-    """What the images are mapped from, if not in memory: all bytes of this file."""
+    """What the images are mapped from, if not in memory: the first bytes of this file."""
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def first(self, count: int) -> Split:
+        """The first of them, or all if there are no more; nothing is copied."""
+        return Split(self.images[:count], self.labels[:count], self.file)
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self.file is not None and self.images.nbytes > _SENT_BYTES:
@@ -71,7 +75,7 @@ class Split:
 
 
 def map_split(file: Path, shape: tuple[int, ...], labels: Labels) -> Split:
-    """A split whose images [N, H, W, C] lie in a file; what is read of it the processes of a machine share.
+    """A split whose images [N, H, W, C] are the first in a file; what is read of it the processes of a machine share.
 
     Raises `WorkFailed` if it is not there.
     """

@@ -19,7 +19,7 @@ from nas import run_folder, session
 from nas.architectures import resolve
 from nas.constraints import KNOWN_BEFORE_TRAINING
 from nas.evaluation import default_workers, described, fit_evaluator, fit_space, make_evaluator, refuse_changed
-from nas.finalists import final_fidelity
+from nas.finalists import FinalFidelity, final_fidelity
 from nas.known import Known
 from nas.latency_tables import find_table
 from nas.objective import objectives
@@ -92,6 +92,7 @@ def search(
     if request.pruning(sampler) is not None:
         warn_of_few_steps(evaluator.steps)
     table = dump_table(known.predictor.table) if known.predictor is not None else ""
+    _read_images(evaluator, final)
     folder = RunFolder.create(
         path,
         chosen,
@@ -130,7 +131,13 @@ def resume(
         recorded, where = plain["evaluator"], str(folder.run_file)
         evaluator = fit_evaluator(make_evaluator(settings, recorded, on_read), space)
         _check_metrics(settings, evaluator)
+        final = final_fidelity(settings, evaluator, plain.get("final", {}), on_read=on_read)
+        if final is not None:
+            fit_evaluator(final.evaluator, space)
+        _read_images(evaluator, final)
         refuse_changed(evaluator, recorded, settings, where)
+        if final is not None:
+            final.refuse_changed(plain["final"], settings, where)
         for name, version in run_folder.versions().items():
             if plain["versions"].get(name) != version:
                 was = plain["versions"].get(name)
@@ -141,15 +148,22 @@ def resume(
             predictor = Predictor(load_table(folder.latency_file), interpolate=settings.interpolate)
         known = Known(predictor, interpolate=settings.interpolate)
         genotypes = tuple(space.genotype(params) for params in plain.get("start", []))
-        final = final_fidelity(settings, evaluator, plain.get("final", {}), on_read=on_read)
-        if final is not None:
-            fit_evaluator(final.evaluator, space)
         request = Request(settings, space, evaluator, known, genotypes, final)
         return session.run(folder, request, time_limit_s, on_change, on_measure, on_train, on_score)
     except KeyboardInterrupt:
         raise Interrupted(folder.path) from None
     finally:
         folder.unlock()
+
+
+def _read_images(evaluator: Evaluator, final: FinalFidelity | None) -> None:
+    """Read all images that will be needed, so that what is wrong with them is known before anything is trained.
+
+    Those who want more begin: of a folder, the others' images are the first of theirs, and are not read again.
+    """
+    seeing = [one for one in (evaluator, final and final.evaluator) if isinstance(one, ImageEvaluator)]
+    for one in sorted(seeing, key=lambda one: (one.recipe.max_train_images, one.recipe.max_val_images), reverse=True):
+        one.describe()  # which reads them
 
 
 def _known(settings: Settings, space: SearchSpace, evaluator: Evaluator, on_measure: OnProgress) -> Known:

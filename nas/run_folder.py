@@ -59,7 +59,7 @@ class RunFolder:
         """Make a new run folder, locked; raises `InputError` if something is there already.
 
         `latency` is the text of the latency table, if there is one; `start` are the networks to begin with;
-        `final` says how finalists are to be trained.
+        `final` says how finalists are to be trained, and on which images.
         """
         if not space.plain:
             raise InputError("a search needs a space that was loaded from a file or a preset", space.name)
@@ -122,7 +122,9 @@ class RunFolder:
                 document.mapping(("evaluator", section))
         if "final" in plain:
             document.mapping(("final",), {"fidelity": True, "recipe": True, "data": False})
-            document.mapping(("final", "recipe"))
+            for section in ("recipe", "data"):
+                if section in plain["final"]:
+                    document.mapping(("final", section))
         for place in range(len(document.sequence(("start",))) if "start" in plain else 0):
             document.mapping(("start", place))
         with document.at(("settings",)):

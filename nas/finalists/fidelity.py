@@ -37,13 +37,16 @@ class FinalFidelity:
     evaluator: FinalTraining
     costs: float
     """So many times as much as an evaluation of the search; infinite if that trains nothing."""
-    own_data: bool = False
-    """Whether the search itself sees no images."""
 
     def describe(self) -> dict[str, Any]:
-        """Plain data for the run's record."""
-        data = {"data": self.evaluator.images.describe()} if self.own_data else {}
-        return {"fidelity": self.name, **data, "recipe": self.evaluator.recipe.describe()}
+        """Plain data for the run's record: the images, too, which may be others than those of the search."""
+        plain = self.evaluator.describe()
+        return {"fidelity": self.name, "data": plain["data"], "recipe": plain["recipe"]}
+
+    def refuse_changed(self, recorded: Mapping[str, Any], settings: Settings, where: str) -> None:
+        """Raise `InputError` unless the images are those that a run began with, if it recorded them."""
+        if "data" in recorded:
+            refuse_other_data(self.describe()["data"], recorded["data"], settings, where)
 
     def provenance(self) -> dict[str, Any]:
         """How a network's final scores came about, for its architecture file."""
@@ -60,7 +63,7 @@ def final_fidelity(
 ) -> FinalFidelity | None:
     """That of a request, or with `recorded` that of a run: what its `describe` gave. None if there is to be none.
 
-    Raises `InputError` for a recipe that cannot be read, and for data that are not the recorded ones.
+    Raises `InputError` for a recipe that cannot be read.
     """
     if not settings.finalists or not settings.trains_finalists:
         return None
@@ -83,10 +86,7 @@ def final_fidelity(
     costs = math.inf
     if isinstance(evaluator, ProxyTraining):
         costs = max(1.0, training_cost(recipe, data) / training_cost(evaluator.recipe, data))
-    made = FinalTraining(data, recipe, device=str(device))
-    if recorded is not None and "data" in recorded:
-        refuse_other_data(made.images.describe(), recorded["data"], settings)
-    return FinalFidelity(name, made, costs, own_data=not isinstance(evaluator, ImageEvaluator))
+    return FinalFidelity(name, FinalTraining(data, recipe, device=str(device)), costs)
 
 
 def _read(recorded: Mapping[str, Any]) -> tuple[str, Recipe]:

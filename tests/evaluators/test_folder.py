@@ -85,6 +85,35 @@ def test_splits_may_be_given(photos: Path) -> None:
     assert data.splits["test"].labels.tolist() == [1]
 
 
+@pytest.mark.parametrize("name", ["val", "valid", "validation"])
+def test_names_of_the_validation_images(name: str, photos: Path) -> None:
+    write(photos / "train", cat=10, dog=10)
+    write(photos / name, cat=3, dog=4)
+    write(photos / "test", cat=1, dog=1)
+    write(photos, **{".cache": 1, "__MACOSX": 1})
+    data = load(quiet(photos))
+    assert {name: len(split) for name, split in data.splits.items()} == {"train": 20, "val": 7, "test": 2}
+
+
+def test_validation_images_in_two_folders(photos: Path) -> None:
+    for name in ("train", "valid", "validation"):
+        write(photos / name, cat=6, dog=6)
+    with pytest.raises(InputError, match=r"val images must be in one folder, got .*valid, validation.*photos.*; put"):
+        load_images(f"imagefolder:{photos}")
+
+
+def test_folders_that_are_not_used_are_named(photos: Path) -> None:
+    for name in ("train", "eval", "test"):
+        write(photos / name, cat=10, dog=10)
+    with pytest.warns(UserWarning, match=r"photos: beside train only val \(or valid, validation\) .* used, not eval$"):
+        data = whole(photos)
+    assert {name: len(split) for name, split in data.splits.items()} == {"train": 16, "val": 4, "test": 20}
+    for number in range(6):
+        (photos / f"more {number}").mkdir()
+    with pytest.warns(UserWarning, match=r"not eval, more 0, more 1, more 2, more 3 and 2 more$"):
+        load_images(f"imagefolder:{photos}")
+
+
 def test_the_recipe_decides_how_many_are_read_and_how_large(photos: Path) -> None:
     source = quiet(write(photos, cat=200, dog=50))
     recipe = Recipe(resolution_px=12, epochs=1, max_train_images=40, max_val_images=10)
@@ -128,6 +157,40 @@ def test_images_are_read_once(photos: Path, cache: Path, monkeypatch: pytest.Mon
         assert (split.images == first.splits[name].images).all()
         assert (split.labels == first.splits[name].labels).all()
     assert not [path for path in cache.iterdir() if path.suffix == ".part"]
+
+
+@pytest.mark.parametrize("unreadable", [0, 9])
+def test_the_first_of_more_images_are_what_would_be_read_alone(
+    unreadable: int, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(photos, cat=60, dog=40)
+    for number in range(unreadable):
+        (photos / "cat" / f"{3 * number}.png").write_bytes(b"not an image")
+    alone = whole(photos, train=20, val=10)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "other"))
+    whole(photos, train=15, val=12)  # too few of one split
+    whole(photos, train=50, val=12)
+    monkeypatch.setattr("evaluators.image_cache.read_images", None)
+    part = whole(photos, train=20, val=10)
+    assert part.fingerprint() == alone.fingerprint()
+    assert {name: len(split) for name, split in part.splits.items()} == {"train": 20, "val": 10, "test": 10}
+    for name, split in part.splits.items():
+        assert (split.images == alone.splits[name].images).all()
+        assert (split.labels == alone.splits[name].labels).all()
+    monkeypatch.setattr("evaluators.images._SENT_BYTES", 0)
+    copy = pickle.loads(pickle.dumps(part.splits["train"]))
+    assert (copy.images == alone.splits["train"].images).all()
+
+
+def test_a_class_missing_among_the_first_is_an_error_whatever_the_cache_has(photos: Path) -> None:
+    data = whole(write(photos, cat=100, dog=10), train=60)
+    first = data.splits["train"].images[: data.num_classes]
+    (dog,) = (image[0, 0, 0] for image in first if image[0, 0, 2] == 1)
+    (photos / "dog" / f"{dog}.png").write_bytes(b"not an image")
+    for _ in range(2):
+        with pytest.raises(InputError, match=r"every class needs a train image that can be read \(.*dog/"):
+            whole(photos, train=4)
+        whole(photos, train=60)
 
 
 def test_what_changes_is_read_again(photos: Path) -> None:

@@ -5,17 +5,22 @@ from __future__ import annotations
 import json
 import math
 import random
+import shutil
 import signal
 import statistics
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import yaml
+from PIL import Image
 from support import SMALL_SPACE, FakeEvaluator, problem, search_loop
 from test_loop import Shuffled
 
 from evaluators import EvaluationFailed, ProxyTraining, Report, load_images, named_recipe
+from evaluators.folder import ImageFolder, mixed
 from evaluators.recipe import AUTO
 from nas import api
 from nas.cli import run as nas_here
@@ -31,6 +36,7 @@ from nas.scored import Scored
 from nas.settings import Settings
 from nas.target import parse_target
 from search_space import Architecture, InputError, load_architecture
+from search_space.errors import WorkFailed
 
 SEEDS = 3
 Score = Callable[[str, int], float]
@@ -397,6 +403,7 @@ def test_the_fidelity_above(searched: str, asked: str, final: str) -> None:
 # A whole search, with real trainings of a moment each.
 
 TINY = "resolution_px: 8\nepochs: 1\nmax_train_images: 64\nmax_val_images: 100\nfinal_size_px: 1\n"
+NONE: dict[str, Any] = {"finalists": 0, "final_proxy": AUTO}
 OPTIONS: dict[str, Any] = {"proxy": "tiny.yaml", "final_proxy": "longer.yaml", "finalists": 2, "seed": 3}
 
 
@@ -457,6 +464,87 @@ def test_networks_found_without_training_can_be_trained_in_the_end(score: str, h
     assert result.best is not None
     assert {score, "final_accuracy", "test_accuracy"} <= result.best.metrics.keys()
     assert result.best.architecture.num_classes == 10
+    assert api.resume("run").best == result.best
+
+
+# The images of finalists, which may be more than those of the search.
+
+
+@pytest.fixture
+def photos(here: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """The request of a search in a folder of images whose finalists see more of them."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(here / "cache"))
+    rng = np.random.default_rng(0)
+    for label, name in enumerate(("cat", "dog")):
+        Path("photos", name).mkdir(parents=True)
+        for number in range(100):
+            pixels = rng.integers(0, 100, (9, 9, 3), np.uint8) + np.uint8(100 * label)
+            Image.fromarray(pixels).save(Path("photos", name, f"{number}.png"))
+    Path("longer.yaml").write_text(TINY.replace("max_train_images: 64", "max_train_images: 100"))
+    return {**OPTIONS, "data": "imagefolder:photos", "final_seeds": 1, "workers": 1}
+
+
+def recorded(run: str) -> dict[str, Any]:
+    plain: dict[str, Any] = yaml.safe_load(Path(run, "run.yaml").read_text())
+    return plain
+
+
+def test_all_images_are_read_once_and_before_there_is_a_run(photos: dict[str, Any]) -> None:
+    steps: list[tuple[int, int]] = []
+
+    def on_read(done: int, total: int) -> None:
+        assert not Path("run").exists()
+        steps.append((done, total))
+
+    result = api.search("small.yaml", 3, out="run", on_read=on_read, **photos)
+    read = 100 + 32 + 40
+    assert steps[-1] == (read, read)
+    assert steps == sorted(set(steps))
+    searched, final = recorded("run")["evaluator"]["data"], recorded("run")["final"]["data"]
+    assert (searched["train_images"], final["train_images"]) == (64, 100)
+    assert searched["fingerprint"] != final["fingerprint"]
+    assert api.resume("run").best == result.best
+
+    # The search sees the same images without finalists, and those it needs only.
+    shutil.rmtree("cache")
+    steps.clear()
+    api.search("small.yaml", 3, out="alone", on_read=lambda *step: steps.append(step), **{**photos, **NONE})
+    assert steps[-1] == (read - 36, read - 36)
+    assert recorded("alone")["evaluator"] == recorded("run")["evaluator"]
+    assert scores("alone") == scores("run") != []
+
+
+def scores(run: str) -> list[float]:
+    rows = [json.loads(line) for line in Path(run, "journal.log").read_text().splitlines()]
+    return [row["user_attrs"]["score"] for row in rows if "score" in row.get("user_attrs", {})]
+
+
+def test_too_little_room_for_the_images_of_finalists_is_known_before_there_is_a_run(
+    photos: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room = 3 * 8 * 8 * 150
+    monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": room})())
+    with pytest.raises(WorkFailed, match="images need"):
+        api.search("small.yaml", 3, out="run", **photos)
+    assert not Path("run").exists()
+    api.search("small.yaml", 3, out="run", **{**photos, **NONE})
+
+
+@pytest.mark.parametrize("evaluator", ["proxy", "zero-cost:params"])
+def test_a_run_keeps_the_images_of_its_finalists(evaluator: str, photos: dict[str, Any]) -> None:
+    result = api.search("small.yaml", 3, out="run", **photos, evaluator=evaluator)
+    listed = load_images("imagefolder:photos")
+    assert isinstance(listed, ImageFolder)
+    train = listed.splits["train"]
+    late = train.files[mixed(train.labels)[90]]  # the search does not look at it
+    Image.new("RGB", (9, 9)).save(Path("photos", late))
+    with pytest.raises(InputError, match=r"the data must be what the run began with, got .*run\.yaml"):
+        api.resume("run")
+
+    # An older version did not record them.
+    plain = recorded("run")
+    del plain["final"]["data"]
+    Path("run/run.yaml").write_text(yaml.safe_dump(plain))
     assert api.resume("run").best == result.best
 
 

@@ -63,6 +63,8 @@ RUN_FILES: list[Callable[[dict[str, Any]], None]] = [
     lambda plain: plain.pop("final"),
     lambda plain: plain.update(final=[]),
     lambda plain: plain["final"].pop("recipe"),
+    lambda plain: plain["final"].update(data=[]),
+    lambda plain: plain["final"]["data"].update(fingerprint="0"),
     lambda plain: plain["final"]["recipe"].update(epochs=0),
     lambda plain: plain["final"]["recipe"].update(unknown=0),
     lambda plain: plain["settings"].update(final_seeds=0),
