@@ -27,6 +27,7 @@ _SUFFIXES = (
     *(".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm"),
 )
 _SPLIT_FOLDERS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
+_SPELLINGS = {"train", "training", "val", "valid", "validation", "eval", "test", "testing"}
 _VERSION = 1  # to be raised when the same files would give other pixels
 _PHOTOGRAPH_PX = 64
 
@@ -167,6 +168,7 @@ def _list_splits(path: str) -> tuple[tuple[str, ...], dict[str, Listed]]:
 def _split_folders(path: str) -> dict[str, str]:
     """The folder of each split that is there: the whole one if none of them is `train`. Warns of those not used."""
     if not Path(path, "train").is_dir():
+        _refuse_other_spellings(path)
         return {"train": path}
     folders: dict[str, str] = {}
     for split, names in _SPLIT_FOLDERS.items():
@@ -183,6 +185,14 @@ def _split_folders(path: str) -> dict[str, str]:
         more = f" and {len(others) - 5:,} more" if len(others) > 5 else ""
         warnings.warn(f"{path}: {text}{more}", stacklevel=4)
     return folders
+
+
+def _refuse_other_spellings(path: str) -> None:
+    """Raise `InputError` if what would be taken for classes looks like splits."""
+    names = _folders_in(path)
+    if names and {name.lower() for name in names} <= _SPELLINGS:
+        rule = "the folder of training images must be named train"
+        raise InputError(rule, ", ".join(map(shown, names)), where=path, remedy="rename it")
 
 
 def _folders_in(folder: str) -> list[str]:

@@ -95,6 +95,13 @@ def test_names_of_the_validation_images(name: str, photos: Path) -> None:
     assert {name: len(split) for name, split in data.splits.items()} == {"train": 20, "val": 7, "test": 2}
 
 
+def test_splits_of_other_names_are_no_classes(photos: Path) -> None:
+    for name in ("Training", "Testing"):
+        write(photos / name, cat=6, dog=6)
+    with pytest.raises(InputError, match=r"must be named train, got 'Testing, Training' .*photos.*; rename it"):
+        load_images(f"imagefolder:{photos}")
+
+
 def test_validation_images_in_two_folders(photos: Path) -> None:
     for name in ("train", "valid", "validation"):
         write(photos / name, cat=6, dog=6)
