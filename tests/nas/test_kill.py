@@ -26,7 +26,7 @@ BUDGET = 14
 def start(folder: Path, run: str) -> subprocess.Popen[str]:
     (folder / "small.yaml").write_text(SMALL_SPACE)
     arguments = ["search", "--space", "small.yaml", "--budget", str(BUDGET), "--out", run, "--seed", "4"]
-    arguments += ["--finalists", "0"]  # test_finalists.py kills searches while they are trained
+    arguments += ["--finalists", "0"]  # test_final_training.py kills searches while they are trained
     return subprocess.Popen(
         [sys.executable, "-c", "from nas.cli import main; main()", *arguments, "--workers", "2"],
         cwd=folder,
