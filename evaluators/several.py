@@ -7,6 +7,7 @@ from typing import Any, ClassVar, NamedTuple
 
 from evaluators.base import Direction, EvaluationFailed, Evaluator, OutOfMemory, Report, derive_seed
 from search_space import Architecture
+from search_space.errors import one_line
 
 
 class Score(NamedTuple):
@@ -50,7 +51,8 @@ class Several(Evaluator):
         An evaluator that fails does not keep the others from their turn: the evaluation fails when all have had it.
         """
         metrics: dict[str, float] = {}
-        failures: list[EvaluationFailed] = []
+        failures: list[str] = []
+        kind = EvaluationFailed
         names = {score.step: name for name, score in self.scores.items()}
         before, total = 1, self.steps
         yield Report(before, total, {})
@@ -61,13 +63,15 @@ class Several(Evaluator):
                     if step in names:
                         metrics.update({f"{names[step]}/{metric}": value for metric, value in report.metrics.items()})
                     yield Report(step, total, dict(metrics))
-            except EvaluationFailed as failure:
-                failures.append(type(failure)(f"{name}: {failure}"))
+            except Exception as error:
+                final = isinstance(error, EvaluationFailed)
+                failures.append(one_line(f"{name}: {error}" if final else f"{name}: {type(error).__name__}: {error}"))
+                if not final or isinstance(error, OutOfMemory):
+                    kind = OutOfMemory  # no verdict on the network: worth another try
                 yield Report(before + evaluator.steps, total, dict(metrics))
             before += evaluator.steps
         if failures:
-            kind = OutOfMemory if any(isinstance(one, OutOfMemory) for one in failures) else EvaluationFailed
-            raise kind("; ".join(map(str, failures)))
+            raise kind("\n".join(failures))
 
     def use_device(self, device: str) -> None:
         """All compute on this device."""
@@ -80,3 +84,9 @@ class Several(Evaluator):
             "evaluator": "several",
             **{name: evaluator.describe() for name, evaluator in self.evaluators.items()},
         }
+
+
+def reasons(text: str) -> dict[str, str]:
+    """Evaluator -> why it failed, of the text of a failure of `Several`."""
+    lines = (line.partition(": ") for line in text.splitlines())
+    return {name: reason for name, found, reason in lines if found}

@@ -18,8 +18,16 @@ from latency import Predictor, dump_table, load_table
 from nas import run_folder, session
 from nas.architectures import resolve
 from nas.constraints import KNOWN_BEFORE_TRAINING
-from nas.evaluation import default_workers, described, fit_evaluator, fit_space, make_evaluator, refuse_changed
-from nas.finalists import FinalFidelity, final_fidelity
+from nas.evaluation import (
+    default_workers,
+    described,
+    fit_evaluator,
+    fit_space,
+    make_evaluator,
+    read_images,
+    refuse_changed,
+)
+from nas.finalists import final_fidelity
 from nas.known import Known
 from nas.latency_tables import find_table
 from nas.objective import objectives
@@ -92,7 +100,7 @@ def search(
     if request.pruning(sampler) is not None:
         warn_of_few_steps(evaluator.steps)
     table = dump_table(known.predictor.table) if known.predictor is not None else ""
-    _read_images(evaluator, final)
+    read_images([evaluator] if final is None else [evaluator, final.evaluator])
     folder = RunFolder.create(
         path,
         chosen,
@@ -134,7 +142,7 @@ def resume(
         final = final_fidelity(settings, evaluator, plain.get("final", {}), on_read=on_read)
         if final is not None:
             fit_evaluator(final.evaluator, space)
-        _read_images(evaluator, final)
+        read_images([evaluator] if final is None else [evaluator, final.evaluator])
         refuse_changed(evaluator, recorded, settings, where)
         if final is not None:
             final.refuse_changed(plain["final"], settings, where)
@@ -154,16 +162,6 @@ def resume(
         raise Interrupted(folder.path) from None
     finally:
         folder.unlock()
-
-
-def _read_images(evaluator: Evaluator, final: FinalFidelity | None) -> None:
-    """Read all images that will be needed, so that what is wrong with them is known before anything is trained.
-
-    Those who want more begin: of a folder, the others' images are the first of theirs, and are not read again.
-    """
-    seeing = [one for one in (evaluator, final and final.evaluator) if isinstance(one, ImageEvaluator)]
-    for one in sorted(seeing, key=lambda one: (one.recipe.max_train_images, one.recipe.max_val_images), reverse=True):
-        one.describe()  # which reads them
 
 
 def _known(settings: Settings, space: SearchSpace, evaluator: Evaluator, on_measure: OnProgress) -> Known:

@@ -111,15 +111,26 @@ def refuse_other_data(now: Mapping[str, Any], recorded: Mapping[str, Any], setti
 def fit_evaluator(evaluator: Evaluator, space: SearchSpace) -> Evaluator:
     """The evaluator, showing images in proportion to a network's resolution if that is what the space is about.
 
-    The score then leaves capacity to the images: with more resolution it would count twice.
+    The score then leaves capacity to the images, whatever the recipe says: with more resolution it would count twice.
     """
     if isinstance(evaluator, ImageEvaluator):
-        recipe = evaluator.recipe
-        if space.reference_px and not recipe.reference_px:
-            evaluator.recipe = dataclasses.replace(recipe, reference_px=space.reference_px, capacity_weight=0.0)
+        if space.reference_px:
+            recipe = evaluator.recipe
+            reference_px = recipe.reference_px or space.reference_px
+            evaluator.recipe = dataclasses.replace(recipe, reference_px=reference_px, capacity_weight=0.0)
         if evaluator.recipe.reference_px:
             evaluator.show_up_to(max(space.resolutions))
     return evaluator
+
+
+def read_images(evaluators: Iterable[Evaluator]) -> None:
+    """Read all images that will be needed, so that what is wrong with them is known before anything is trained.
+
+    Those who want more begin: of a folder, the others' images are the first of theirs, and are not read again.
+    """
+    seeing = [one for one in evaluators if isinstance(one, ImageEvaluator)]
+    for one in sorted(seeing, key=lambda one: (one.recipe.max_train_images, one.recipe.max_val_images), reverse=True):
+        one.describe()  # which reads them
 
 
 def fit_space(space: SearchSpace, evaluator: Evaluator) -> SearchSpace:

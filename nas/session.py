@@ -117,7 +117,8 @@ class _Session:
         self._constraints = request.settings.parsed_constraints()
         self._table = request.known.predictor.table if request.known.predictor is not None else None
         self._not_timed = ""
-        self._finals = FinalsLog(folder.finalists_file)
+        final = request.final
+        self._finals = FinalsLog(folder.finalists_file, () if final is None else tuple(final.evaluator.directions))
         self._written: tuple[str, int] | None = None
         sampler = make_sampler(settings.searcher, problem, settings.seed)
         directions = [objective.direction for objective in problem.objectives]

@@ -31,7 +31,7 @@ from nas.auditing.measurements import AuditFolder
 from nas.auditing.measuring import measure
 from nas.auditing.ranking import LEAST_NETWORKS, Values, rank
 from nas.auditing.result import AuditResult
-from nas.evaluation import default_workers, described, device_here, fit_evaluator, fit_space, worker_device
+from nas.evaluation import default_workers, described, device_here, fit_evaluator, fit_space, read_images, worker_device
 from nas.executors import make_executor
 from nas.runs import default_path
 from nas.settings import Settings
@@ -114,6 +114,7 @@ def audit(
     loaded = fit_space(loaded, evaluators["naswot"])
     chosen = _sample(loaded, networks, seed)
     _refuse_unknown(chosen, evaluators[TRUTH])
+    read_images(evaluators.values())
     asked = {name: described(one, settings) for name, one in evaluators.items()}
     folder = AuditFolder(
         default_path(loaded.name, AUDITS) if out is None else Path(out), loaded.plain, settings.seed, asked
@@ -128,7 +129,7 @@ def audit(
             lambda one, count: make_executor(
                 executor,
                 one,
-                replace(settings.executor_options(), workers=min(most, count)),
+                replace(settings.executor_options(), workers=min(most, count), retries=0),
                 folder.path / "workers.log",
             ),
             seed=settings.seed,

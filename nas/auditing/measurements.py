@@ -52,14 +52,19 @@ class AuditFolder:
         request = self.path / "audit.yaml"
         if request.exists():
             found = read_document(request).mapping(())
-            before = found.get("evaluators") or {}
+            if "evaluators" not in found:
+                rule = "the folder has an audit of an older version of nas"
+                raise InputError(rule, where=str(self.path), remedy="use another --out")
             changed = [f"another {name}" for name in ("space", "seed") if asked[name] != found.get(name)]
-            changed += [f"another {name}" for name, one in asked["evaluators"].items() if before.get(name, one) != one]
+            for name in asked["evaluators"].keys() & found["evaluators"].keys():
+                now, before = (_identity(one["evaluators"][name]) for one in (asked, found))
+                changed += [
+                    _said(name, part, before.get(part), now.get(part)) for part in now if now[part] != before.get(part)
+                ]
             if changed:
-                rule = f"the folder has an audit with {changed[0]}"
                 remedy = "ask for the same, for more networks or for other proxies to go on, or use another --out"
-                raise InputError(rule, where=str(self.path), remedy=remedy)
-            asked["evaluators"] = {**before, **asked["evaluators"]}
+                raise InputError(f"the folder has an audit with {min(changed)}", where=str(self.path), remedy=remedy)
+            asked["evaluators"] = {**found["evaluators"], **asked["evaluators"]}
         elif any(path.name != ".lock" for path in self.path.iterdir()):
             raise InputError("--out must be a new or empty folder, or an audit's", str(self.path))
         write_whole(request, to_yaml(asked))
@@ -111,3 +116,14 @@ class AuditFolder:
     def close(self) -> None:
         """Give the folder back."""
         self._lock.release()
+
+
+def _identity(evaluator: Mapping[str, Any]) -> dict[str, Any]:
+    """What may not change of an evaluator; of images, which they are, not how many files were tried to read them."""
+    return {**evaluator, "data": evaluator.get("data", {}).get("fingerprint")}
+
+
+def _said(evaluator: str, part: str, before: Any, now: Any) -> str:
+    if part == "device":
+        return f"another device: {before}, and now {now}"
+    return "other images" if part == "data" else f"another {part} of {evaluator}"

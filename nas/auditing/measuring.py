@@ -6,13 +6,15 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 
-import numpy as np
-
 from evaluators import Evaluator, ProxyTraining, Report, Several, ZeroCost
 from evaluators.recipe import training_cost
+from evaluators.several import reasons
 from nas.auditing.measurements import AuditFolder, Measured
 from nas.executors import Executor, Failed, Job, Progress
 from search_space import Architecture
+
+OnProgress = Callable[[float, int], None]
+_TRIES = 3
 
 
 def measure(
@@ -23,36 +25,56 @@ def measure(
     *,
     seed: int,
     deadline: float,
-    on_progress: Callable[[float, int], None],
+    on_progress: OnProgress,
 ) -> None:
     """Have all evaluators score all networks that they have not scored; none begins after `deadline`.
 
-    `make` gives an executor for an evaluator and a number of networks. `on_progress` is told how many networks are
-    done, parts of networks included, by what their training costs.
+    What fails for a reason that may pass is tried again, after all others. `make` gives an executor for an evaluator
+    and a number of networks. `on_progress` is told how many networks are done, parts of networks included, by what
+    they cost.
     """
-    missing = folder.missing(len(chosen), evaluators)
-    costs = {name: _cost(one) for name, one in evaluators.items()}
-    done = [1.0] * len(chosen)
-    for names, numbers in missing.items():
-        for number in numbers:
-            done[number] -= sum(costs[name] for name in names) / sum(costs.values())
-    on_progress(_networks(done), len(chosen))
-    for names, numbers in missing.items():
-        several = Several({name: evaluators[name] for name in names})
-        steps = [cost for name in names for cost in [costs[name] / evaluators[name].steps] * evaluators[name].steps]
-        shares: list[float] = (np.cumsum([0.0, 0.0, *steps]) / sum(costs.values())).tolist()  # [1] is that of step 1
-        before = done.copy()
+    bar = _Bar(evaluators, len(chosen), on_progress)
+    for _ in range(_TRIES):
+        missing = folder.missing(len(chosen), evaluators)
+        groups = [(Several({name: evaluators[name] for name in names}), numbers) for names, numbers in missing.items()]
+        bar.begin(groups)
+        for several, numbers in groups:
+            if time.monotonic() < deadline:
+                executor = make(several, len(numbers))
+                try:
+                    networks = {number: chosen[number] for number in numbers}
+                    _run(folder, executor, several, networks, seed, deadline, bar)
+                finally:
+                    executor.close()
 
-        def tell(number: int, step: int, before: list[float] = before, shares: Sequence[float] = shares) -> None:
-            done[number] = before[number] + shares[step]
-            on_progress(_networks(done), len(chosen))
 
-        if time.monotonic() < deadline:
-            executor = make(several, len(numbers))
-            try:
-                _run(folder, executor, several, {number: chosen[number] for number in numbers}, seed, deadline, tell)
-            finally:
-                executor.close()
+class _Bar:
+    """How many networks are done."""
+
+    def __init__(self, evaluators: Mapping[str, Evaluator], count: int, on_progress: OnProgress) -> None:
+        self._costs = {name: _cost(one) for name, one in evaluators.items()}
+        self._count, self._on_progress = count, on_progress
+        self._left: dict[int, float] = {}
+
+    def begin(self, groups: Sequence[tuple[Several, Sequence[int]]]) -> None:
+        """Each network of a group lacks what its evaluators tell, and no others lack anything."""
+        self._left = {number: self._share_left(several, 1) for several, numbers in groups for number in numbers}
+        self._show()
+
+    def tell(self, number: int, several: Several, step: int) -> None:
+        """A step of a network's evaluation is done."""
+        self._left[number] = self._share_left(several, step)
+        self._show()
+
+    def _share_left(self, several: Several, step: int) -> float:
+        left, done = 0.0, step - 1
+        for name, evaluator in several.evaluators.items():
+            left += self._costs[name] * max(0, evaluator.steps - done) / evaluator.steps
+            done = max(0, done - evaluator.steps)
+        return left / sum(self._costs.values())
+
+    def _show(self) -> None:
+        self._on_progress(round(self._count - sum(self._left.values()), 3), self._count)
 
 
 def _cost(evaluator: Evaluator) -> float:
@@ -64,10 +86,6 @@ def _cost(evaluator: Evaluator) -> float:
     return 0.0
 
 
-def _networks(done: Sequence[float]) -> float:
-    return round(sum(done), 3)
-
-
 def _run(
     folder: AuditFolder,
     executor: Executor,
@@ -75,7 +93,7 @@ def _run(
     networks: Mapping[int, Architecture],
     seed: int,
     deadline: float,
-    tell: Callable[[int, int], None],
+    bar: _Bar,
 ) -> None:
     waiting = deque(networks)
     times: dict[int, dict[int, float]] = {}  # of the networks under way, when each step was done
@@ -88,20 +106,19 @@ def _run(
         number, arch_id = event.key, networks[event.key].arch_id
         if isinstance(event, Progress):
             report = event.report
-            if report.step == 1:
-                times[number].clear()  # another try begins again
             times[number][report.step] = time.perf_counter()
             for name in _ended(several, report):
-                if folder.lacks(number, name):
-                    folder.append(Measured(number, arch_id, name, *_scores(several, name, report, times[number])))
-            tell(number, report.step)
+                folder.append(Measured(number, arch_id, name, *_scores(several, name, report, times[number])))
+            bar.tell(number, several, report.step)
         else:
             del times[number]
             if isinstance(event, Failed):
+                said = reasons(event.reason)
                 for name in several.evaluators:
                     if folder.lacks(number, name):
-                        folder.append(Measured(number, arch_id, name, reason=event.reason, again=event.again))
-            tell(number, several.steps)
+                        reason = said.get(name, event.reason)
+                        folder.append(Measured(number, arch_id, name, reason=reason, again=event.again))
+            bar.tell(number, several, several.steps)
 
 
 def _ended(several: Several, report: Report) -> list[str]:

@@ -62,7 +62,7 @@ class AuditResult:
         if one is None:
             return f"too few networks have a score by {name}"
         low, high = one.over_baseline_interval
-        both = f"tau {one.tau:.2f}, {best.name} {one.tau - one.over_baseline:.2f}"
+        both = f"tau {one.tau:.2f}, {best.name} {best.tau:.2f}"
         if low > 0:
             return (
                 f"{name} ranks better than {best.name}, the best score without training ({both}): "

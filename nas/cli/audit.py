@@ -31,10 +31,14 @@ def audit(
     ] = None,
     proxy: Annotated[str, typer.Option(help="Fidelities or recipe files, separated by commas.")] = "quick,standard",
     truth: Annotated[
-        str, typer.Option(help="What they are to predict: the accuracy at this fidelity, or that of table:FILE.")
+        str,
+        typer.Option(help="What they are to predict: test accuracy at this fidelity, or the accuracy of table:FILE."),
     ] = "thorough",
     out: Annotated[
-        Path | None, typer.Option(help="The audit's folder; the same again goes on. [default: audits/SPACE-DATE-TIME]")
+        Path | None,
+        typer.Option(
+            help="The audit's folder; the same again, or more of it, goes on. [default: audits/SPACE-DATE-TIME]"
+        ),
     ] = None,
     data_root: Annotated[str, typer.Option(help="Where torchvision's data sets lie or are downloaded to.")] = "data",
     seed: Annotated[int, typer.Option(help="Same seed, same networks.")] = 0,

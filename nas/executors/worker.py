@@ -10,6 +10,7 @@ import queue
 import signal
 import sys
 import threading
+import traceback
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -45,3 +46,7 @@ def _receive(connection: Connection, jobs: queue.Queue[Any]) -> None:
             jobs.put(connection.recv())
     except (EOFError, OSError):  # the parent is gone: nobody wants what an evaluation of minutes is about to give
         os._exit(0)
+    except BaseException:  # a job that cannot be read: the parent sees that this process has died
+        traceback.print_exc()
+        sys.stderr.flush()
+        os._exit(1)

@@ -36,11 +36,11 @@ class Training:
 class FinalsLog:
     """`finalists.jsonl` of a run folder: a line for each training, and for each network that was timed.
 
-    Raises `InputError` if the file is not such a record.
+    `names` are the metrics that each training has at least. Raises `InputError` if the file is not such a record.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, names: Sequence[str] = ()) -> None:
+        self._path, self._names = path, names
         self.trainings: dict[tuple[str, int], Training] = {}
         """(`arch_id`, seed) -> the training."""
         self.samples_ms: dict[str, list[float]] = {}
@@ -61,6 +61,8 @@ class FinalsLog:
             self.samples_ms[plain["arch_id"]] = samples
         else:
             training = Training(**plain)
+            if not training.reason and not training.metrics.keys() >= set(self._names):
+                raise ValueError(f"a training has {', '.join(self._names)}, and one has only some: of an older version")
             self.trainings[training.arch_id, training.seed] = training
 
     def add_training(self, training: Training) -> None:

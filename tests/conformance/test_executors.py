@@ -256,6 +256,21 @@ def test_a_worker_ends_with_its_parent_in_the_middle_of_an_evaluation(folder: Pa
     assert worker.process.wait(timeout=10) == 0
 
 
+class Unreadable:
+    def __reduce__(self) -> Any:
+        return int, ("not a number",)
+
+
+def test_a_worker_that_cannot_read_its_job_ends(folder: Path) -> None:
+    executor = ProcessExecutor(Scripted(folder), 1)
+    executor.submit(jobs("well")[0])
+    assert isinstance(executor.wait(), Progress)
+    [worker] = executor._pool
+    worker.connection.send(Unreadable())
+    assert worker.process.wait(timeout=10) == 1
+    executor.close()
+
+
 def judge(number: int, told: Sequence[Mapping[int, float]]) -> Judge:
     """Compares with trials that had reported `told`; is asked after 1 and 3 of 9 steps."""
     posed = Problem(space())

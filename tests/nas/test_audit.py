@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from support import SMALL_SPACE, TINY_SPACE, nas, space
 
@@ -142,30 +143,56 @@ def test_ctrl_c_says_where_to_go_on(asked: dict[str, Any]) -> None:
     assert audit(**asked).stopped_by == "networks"
 
 
-@pytest.mark.parametrize("again", [False, True])
-def test_a_score_that_fails_is_missing_and_said(
-    asked: dict[str, Any], monkeypatch: pytest.MonkeyPatch, again: bool
-) -> None:
-    """Others of the network are there; what may pass is tried again when the audit goes on."""
-    plain, seen = ZeroCost.score, []
+def fail_at_first(monkeypatch: pytest.MonkeyPatch, times: int, error: Exception) -> list[str]:
+    """Let zico fail so often; the networks that it is asked for."""
+    plain, seen = ZeroCost.evaluate, list[str]()
 
-    def failing(self: ZeroCost, *arguments: Any) -> Any:
+    def failing(self: ZeroCost, architecture: Any, *, seed: int) -> Any:
         if self.name == "zico":
-            seen.append(self)
-            if len(seen) <= (3 if again else 1):  # retries included
-                raise OutOfMemory("too much") if again else EvaluationFailed("no number")
-        yield from plain(self, *arguments)
+            seen.append(architecture.arch_id)
+            if len(seen) <= times:
+                raise error
+        yield from plain(self, architecture, seed=seed)
 
-    monkeypatch.setattr(ZeroCost, "score", failing)
+    monkeypatch.setattr(ZeroCost, "evaluate", failing)
+    return seen
+
+
+def test_a_score_that_fails_is_missing_and_said(asked: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = fail_at_first(monkeypatch, 1, EvaluationFailed("no number"))
     result = audit(**asked)
-    reason = "failed 3 times, at last: zico: too much" if again else "zico: no number"
-    assert result.failures == {"zico": f"1 of 5 networks failed, the first: {reason}"}
+    assert result.failures == {"zico": "1 of 5 networks failed, the first: no number"}
     assert (len(result.arch_ids), result.stopped_by) == (5, "networks")
     assert [value is None for value in values(result, "zico")] == [True, False, False, False, False]
     assert None not in values(result, "naswot")
+    audit(**asked)
+    assert seen == list(result.arch_ids)  # it would fail again
+
+
+def test_what_may_pass_is_tried_again_by_itself(asked: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = fail_at_first(monkeypatch, 1, OutOfMemory("too much"))
+    evaluated = watch(monkeypatch)
     result = audit(**asked)
-    assert (None in values(result, "zico")) == (not again)
-    assert bool(result.failures) == (not again)
+    assert seen == [*result.arch_ids, result.arch_ids[0]]
+    assert evaluated[5:] == [(result.arch_ids[0], ("zico",))]
+    assert result.failures == {}
+    assert None not in values(result, "zico")
+
+
+def test_what_still_may_pass_is_tried_again_when_the_audit_goes_on(
+    asked: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = fail_at_first(monkeypatch, 7, MemoryError("too much"))  # all five, then these twice
+    result = audit(**asked)
+    assert result.failures == {}
+    assert len(seen) == 5 + 5 + 2
+    seen.clear()
+    (asked["out"] / "measurements.jsonl").unlink()
+    fail_at_first(monkeypatch, 15, MemoryError("too much"))
+    result = audit(**asked)
+    assert result.failures == {"zico": "5 of 5 networks failed, the first: MemoryError: too much"}
+    assert "zico" not in {one.name for one in result.ranked}
+    assert audit(**asked).failures == {}
 
 
 def test_networks_without_a_truth_are_left_out(asked: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -179,7 +206,7 @@ def test_networks_without_a_truth_are_left_out(asked: dict[str, Any], monkeypatc
 
     monkeypatch.setattr(FinalTraining, "evaluate", failing)
     result = audit(**asked)
-    assert result.failures == {"truth": "1 of 5 networks failed, the first: truth: it diverged"}
+    assert result.failures == {"truth": "1 of 5 networks failed, the first: it diverged"}
     assert list(result.arch_ids) == [seen[0], *seen[2:]]
 
 
@@ -219,8 +246,26 @@ def test_another_recipe_of_the_same_name_does_not_go_on(asked: dict[str, Any], t
     with pytest.raises(WorkFailed):
         audit(**asked, budget_minutes=1e-9)
     recipe(tmp_path, "long", epochs=3)
-    with pytest.raises(InputError, match="the folder has an audit with another truth"):
+    with pytest.raises(InputError, match="the folder has an audit with another recipe of truth"):
         audit(**asked)
+
+
+def test_other_images_do_not_go_on(asked: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(WorkFailed):
+        audit(**asked, budget_minutes=1e-9)
+    rng = np.random.default_rng(0)
+    images, labels = rng.integers(0, 256, (200, 8, 8, 3), dtype=np.uint8), np.arange(200) % 10
+    np.savez(tmp_path / "other.npz", x_train=images, y_train=labels)
+    with pytest.raises(InputError, match="the folder has an audit with other images"):
+        audit(**asked, data=f"npz:{tmp_path / 'other.npz'}")
+
+
+def test_a_folder_of_an_older_version_is_left_alone(asked: dict[str, Any]) -> None:
+    asked["out"].mkdir()
+    (asked["out"] / "audit.yaml").write_text("seed: 0\nscores: {}\n")
+    with pytest.raises(InputError, match="the folder has an audit of an older version of nas"):
+        audit(**asked)
+    assert (asked["out"] / "audit.yaml").read_text() == "seed: 0\nscores: {}\n"
 
 
 @pytest.mark.parametrize(

@@ -313,6 +313,16 @@ def test_a_half_written_line_is_dropped_and_garbage_refused(tmp_path: Path) -> N
             FinalsLog(file)
 
 
+def test_trainings_of_an_older_version_that_lack_a_score_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "finalists.jsonl"
+    file.write_text(
+        '{"arch_id": "a", "seed": 0, "metrics": {"accuracy": 0.5, "loss": 1.0}, "seconds": 1, "reason": ""}\n'
+    )
+    assert FinalsLog(file, ("accuracy", "loss")).trainings
+    with pytest.raises(InputError, match=r"cannot be read: .*of an older version.*; remove the file, and they are"):
+        FinalsLog(file, ("score", "accuracy", "loss"))
+
+
 def test_seeds_are_not_those_of_the_search() -> None:
     seeds = [final_seed(0, number) for number in range(100)] + [look_seed(0, look) for look in range(100)]
     assert len(set(seeds)) == 200
