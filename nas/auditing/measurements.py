@@ -55,15 +55,15 @@ class AuditFolder:
             if "evaluators" not in found:
                 rule = "the folder has an audit of an older version of nas"
                 raise InputError(rule, where=str(self.path), remedy="use another --out")
-            changed = [f"another {name}" for name in ("space", "seed") if asked[name] != found.get(name)]
+            changed = [(0, f"another {name}") for name in ("space", "seed") if asked[name] != found.get(name)]
             for name in asked["evaluators"].keys() & found["evaluators"].keys():
                 now, before = (_identity(one["evaluators"][name]) for one in (asked, found))
-                changed += [
-                    _said(name, part, before.get(part), now.get(part)) for part in now if now[part] != before.get(part)
-                ]
+                parts = [part for part in now if now[part] != before.get(part)]
+                changed += [_said(name, part, before.get(part), now[part]) for part in parts]
             if changed:
+                rule = f"the folder has an audit with {min(changed)[1]}"
                 remedy = "ask for the same, for more networks or for other proxies to go on, or use another --out"
-                raise InputError(f"the folder has an audit with {min(changed)}", where=str(self.path), remedy=remedy)
+                raise InputError(rule, where=str(self.path), remedy=remedy)
             asked["evaluators"] = {**found["evaluators"], **asked["evaluators"]}
         elif any(path.name != ".lock" for path in self.path.iterdir()):
             raise InputError("--out must be a new or empty folder, or an audit's", str(self.path))
@@ -123,7 +123,10 @@ def _identity(evaluator: Mapping[str, Any]) -> dict[str, Any]:
     return {**evaluator, "data": evaluator.get("data", {}).get("fingerprint")}
 
 
-def _said(evaluator: str, part: str, before: Any, now: Any) -> str:
-    if part == "device":
-        return f"another device: {before}, and now {now}"
-    return "other images" if part == "data" else f"another {part} of {evaluator}"
+def _said(evaluator: str, part: str, before: Any, now: Any) -> tuple[int, str]:
+    """What differs; of several, what brings the others with it is to be said, and has the lowest number."""
+    if part == "data":
+        return 1, "other images"
+    return (
+        (2, f"another device: {before}, and now {now}") if part == "device" else (3, f"another {part} of {evaluator}")
+    )
