@@ -127,6 +127,6 @@ def _said(evaluator: str, part: str, before: Any, now: Any) -> tuple[int, str]:
     """What differs; of several, what brings the others with it is to be said, and has the lowest number."""
     if part == "data":
         return 1, "other images"
-    return (
-        (2, f"another device: {before}, and now {now}") if part == "device" else (3, f"another {part} of {evaluator}")
-    )
+    if part == "device":
+        return 2, f"another device: {before}, and now {now}"
+    return 3, f"another {part} of {evaluator}"
