@@ -245,7 +245,7 @@ def test_a_nan_is_a_failure(tmp_path: Path) -> None:
     evaluator = Planted(lambda arch_id, number: math.nan if arch_id == first else 0.5)
     outcome = contest(tmp_path, evaluator).hold(candidates)
     assert outcome.finalists[-1].arch_id == first
-    assert "accuracy = nan" in outcome.finalists[-1].reason
+    assert "score = nan" in outcome.finalists[-1].reason
 
 
 def test_the_time_limit_ends_trainings_and_nothing_is_lost(tmp_path: Path) -> None:
