@@ -38,6 +38,8 @@ def measure(
         missing = folder.missing(len(chosen), evaluators)
         groups = [(Several({name: evaluators[name] for name in names}), numbers) for names, numbers in missing.items()]
         bar.begin(groups)
+        if not groups:
+            break
         for several, numbers in groups:
             if time.monotonic() < deadline:
                 executor = make(several, len(numbers))
