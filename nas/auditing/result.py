@@ -62,7 +62,8 @@ class AuditResult:
         if one is None:
             return f"too few networks have a score by {name}"
         low, high = one.over_baseline_interval
-        both = f"tau {one.tau:.2f}, {best.name} {best.tau:.2f}"
+        more = "more" if one.over_baseline >= 0 else "less"
+        both = f"tau {one.tau:.2f}, {abs(one.over_baseline):.2f} {more} on the same networks"
         if low > 0:
             return (
                 f"{name} ranks better than {best.name}, the best score without training ({both}): "
@@ -71,8 +72,8 @@ class AuditResult:
         remedy = "use a higher fidelity" if name != self.proxies[-1] else "train longer, or on more images"
         if high < 0:
             return f"{name} ranks worse than {best.name}, without training ({both}): {remedy}"
-        more = ", or audit more networks to tell them apart" if one.over_baseline > 0 else ""
-        return f"{name} ranks no better than {best.name}, without training ({both}): {remedy}{more}"
+        remedy += ", or audit more networks to tell them apart" if one.over_baseline > 0 else ""
+        return f"{name} ranks no better than {best.name}, without training ({both}): {remedy}"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data of `nas audit --json`."""
