@@ -24,11 +24,10 @@ from evaluators import (
     find_recipe,
     load_images,
 )
-from evaluators.recipe import training_cost
 from evaluators.zero_cost import COUNTED, SCORES
 from nas.auditing import picture
 from nas.auditing.measurements import AuditFolder
-from nas.auditing.measuring import measure
+from nas.auditing.measuring import cost_of, measure
 from nas.auditing.ranking import LEAST_NETWORKS, Values, rank
 from nas.auditing.result import AuditResult
 from nas.evaluation import default_workers, described, device_here, fit_evaluator, fit_space, read_images, worker_device
@@ -237,7 +236,7 @@ def _result(
                     scores[f"{name} {other}"] = values(score, name, other, sign)
     had_no_turn = any(folder.of(number, name) is None for number in range(len(chosen)) for name in evaluators)
     ranked, baseline = rank(scores, [folder.metrics(number, TRUTH)[metric] for number in numbers])
-    costs = {name: _cost(real) / _cost(evaluators[name]) for name in proxies} if trained_truth else {}
+    costs = {name: cost_of(real) / cost_of(evaluators[name]) for name in proxies} if trained_truth else {}
     return AuditResult(
         out=folder.path,
         space=space.name,
@@ -249,15 +248,10 @@ def _result(
         arch_ids=tuple(chosen[number].arch_id for number in numbers),
         ranked=ranked,
         baseline=baseline,
-        proxies=tuple(sorted(proxies, key=lambda name: _cost(evaluators[name]))),
+        proxies=tuple(sorted(proxies, key=lambda name: cost_of(evaluators[name]))),
         failures=failures,
         stopped_by="time" if had_no_turn else "networks",
     )
-
-
-def _cost(evaluator: Evaluator) -> float:
-    assert isinstance(evaluator, ProxyTraining)
-    return training_cost(evaluator.recipe, evaluator.data)
 
 
 def _failures(folder: AuditFolder, numbers: Sequence[int], evaluator: str) -> str:

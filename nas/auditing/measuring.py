@@ -54,7 +54,7 @@ class _Bar:
     """How many networks are done."""
 
     def __init__(self, evaluators: Mapping[str, Evaluator], count: int, on_progress: OnProgress) -> None:
-        self._costs = {name: _cost(one) for name, one in evaluators.items()}
+        self._costs = {name: cost_of(one) for name, one in evaluators.items()}
         self._count, self._on_progress = count, on_progress
         self._left: dict[int, float] = {}
 
@@ -79,7 +79,7 @@ class _Bar:
         self._on_progress(round(self._count - sum(self._left.values()), 3), self._count)
 
 
-def _cost(evaluator: Evaluator) -> float:
+def cost_of(evaluator: Evaluator) -> float:
     """Of a network, up to a factor of its own: images shown, by their size."""
     if isinstance(evaluator, ProxyTraining):
         return training_cost(evaluator.recipe, evaluator.data)

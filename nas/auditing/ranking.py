@@ -78,10 +78,11 @@ def rank(scores: Mapping[str, Values], truth: Sequence[float], seed: int = 0) ->
     nearly_all = max(LEAST_NETWORKS, 0.9 * len(real))
     free = [name for name, score in scores.items() if not score.trained and len(rows_of[name]) >= nearly_all]
     baseline = max(free, key=lambda name: taus.of(name, rows_of[name])[0])
+    with_baseline = set(rows_of[baseline])
     ranked = []
     for name, score in scores.items():
         rows = rows_of[name]
-        common = tuple(row for row in rows if row in set(rows_of[baseline]))
+        common = tuple(row for row in rows if row in with_baseline)
         if len(common) < LEAST_NETWORKS:
             continue
         (tau, drawn), (macs, macs_drawn) = (taus.of(one, rows) for one in (name, MACS))
