@@ -14,18 +14,15 @@ import pytest
 from support import FakeEvaluator, problem, search_loop
 from test_loop import Shuffled
 
-from evaluators import EvaluationFailed, ProxyTraining, Report, load_images, named_recipe
-from evaluators.recipe import AUTO
+from evaluators import EvaluationFailed, Report
 from nas.constraints import parse_constraint
 from nas.executors import Executor, InlineExecutor
-from nas.finalists import Contest, FinalsLog, Jury, Outcome, Trainer, final_fidelity
+from nas.finalists import Contest, FinalsLog, Jury, Outcome, Trainer
 from nas.finalists.contest import _MOST_TRAINED
-from nas.finalists.fidelity import SAME
 from nas.finalists.training import final_seed
 from nas.loop import look_seed
 from nas.pareto import thinned
 from nas.scored import Scored
-from nas.settings import Settings
 from nas.target import parse_target
 from search_space import Architecture, InputError
 
@@ -327,75 +324,3 @@ def test_seeds_are_not_those_of_the_search() -> None:
     seeds = [final_seed(0, number) for number in range(100)] + [look_seed(0, look) for look in range(100)]
     assert len(set(seeds)) == 200
     assert final_seed(1, 0) != final_seed(0, 0)
-
-
-# What is asked for.
-
-
-@pytest.mark.parametrize(
-    ("wrong", "words"),
-    [
-        ({"finalists": 2, "final_proxy": "none"}, "--final-proxy standard"),
-        ({"finalists": 2, "evaluator": "zero-cost:naswot"}, "--final-proxy standard"),
-        ({"finalists": 2, "evaluator": "table:t.json"}, "--latency FILE"),
-        ({"finalists": 0, "final_proxy": "standard"}, "leave out --finalists 0"),
-        ({"final_proxy": "standard", "evaluator": "noisy-table:t.json"}, "have been trained"),
-        ({"final_seeds": 0}, "--final-seeds must be 1 to"),
-        ({"final_seeds": 2.5}, "--final-seeds must be a whole number"),
-        ({"finalists": -1}, "--finalists must be 0 to"),
-        ({"final_proxy": None}, "final_proxy must be text"),
-        ({"budget": "3"}, "--budget must be a whole number"),
-    ],
-)
-def test_what_cannot_be_is_refused(wrong: dict[str, Any], words: str) -> None:
-    with pytest.raises(InputError, match=words):
-        Settings(**{"budget": 5, **wrong})
-
-
-@pytest.mark.parametrize(
-    ("asked", "finalists"),
-    [
-        ({"budget": 1}, 1),
-        ({"budget": 16}, 2),
-        ({"budget": 300}, 3),
-        ({"budget": 300, "finalists": 0}, 0),
-        ({"budget": 300, "final_proxy": "none"}, 0),
-        ({"budget": 300, "evaluator": "zero-cost:zico"}, 0),
-        ({"budget": 300, "evaluator": "zero-cost:zico", "final_proxy": "standard"}, 3),
-        ({"budget": 300, "evaluator": "table:t.json"}, 0),
-    ],
-)
-def test_how_many_finalists(asked: dict[str, Any], finalists: int) -> None:
-    settings = Settings(**asked, workers=2)
-    assert settings.finalists == finalists
-    assert Settings.from_dict(settings.to_dict()) == settings
-
-
-def test_runs_from_before_have_no_final_training() -> None:
-    plain = Settings(budget=300, workers=2).to_dict()
-    for name in ("final_proxy", "final_seeds", "finalists"):
-        del plain[name]
-    assert Settings.from_dict(plain).finalists == 0
-
-
-@pytest.mark.parametrize(
-    ("searched", "asked", "final"),
-    [
-        ("quick", AUTO, "standard"),
-        ("standard", AUTO, "thorough"),
-        ("thorough", AUTO, SAME),
-        ("quick", "thorough", "thorough"),
-        ("thorough", "quick", "quick"),
-    ],
-)
-def test_the_fidelity_above(searched: str, asked: str, final: str) -> None:
-    data = load_images("digits")
-    evaluator = ProxyTraining(data, named_recipe(searched, data), device="cpu")
-    made = final_fidelity(Settings(budget=20, final_proxy=asked), evaluator)
-    assert made is not None
-    assert made.name == final
-    assert made.evaluator.recipe == named_recipe(searched if final == SAME else final, data)
-    assert made.costs >= 1
-    assert final_fidelity(Settings(budget=20, final_proxy="none"), evaluator) is None
-    with pytest.raises(InputError, match="--final-proxy must be a fidelity"):
-        final_fidelity(Settings(budget=20, final_proxy="thoruogh"), evaluator)
