@@ -7,7 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tiny
+import torch
 import warm
+
+from nas.export.weights import write_weights
+from search_space import build_model
+from search_space.architecture_file import save_architecture
 
 
 @pytest.fixture
@@ -23,3 +29,20 @@ def forked(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
         return process
 
     return begin
+
+
+@pytest.fixture
+def tiny_file(tmp_path: Path) -> Path:
+    """The architecture file of a small network."""
+    path = tmp_path / "tiny.yaml"
+    save_architecture(tiny.tiny(), path)
+    return path
+
+
+@pytest.fixture
+def tiny_weights(tmp_path: Path) -> Path:
+    """Weights for it, other than the initial ones."""
+    torch.manual_seed(5)
+    path = tmp_path / "weights.safetensors"
+    write_weights(path, build_model(tiny.tiny()).state_dict(), "")
+    return path

@@ -2,98 +2,58 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import subprocess
 import sys
 import warnings
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import pytest
 import torch
-import torch.nn.functional as F
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from safetensors.torch import load_file
+from tiny import block, tiny
 
 import nas
 from nas.cli import run
 from nas.export import EXPORTERS
 from nas.export.api import export_network
-from nas.export.names import class_name
-from nas.export.torch import load_source, network_source
-from nas.export.weights import write_weights
-from search_space import Architecture, Block, InputError, Stage, build_model, component, load_architecture
+from nas.export.torch import network_source
+from search_space import InputError, Stage, load_architecture
 from search_space.architecture_file import save_architecture
-from search_space.component import from_dict, register
-from search_space.layers import BuildContext
-from search_space.rules import Integer
 
 ROOT = Path(__file__).parents[2]
-
-
-def block(**fields: Any) -> Block:
-    made = from_dict("block", fields)
-    assert isinstance(made, Block)
-    return made
-
-
-def tiny(**changes: Any) -> Architecture:
-    """A network that takes no time to build: a fused block, an MBConv with a shortcut and squeeze-excite."""
-    base = load_architecture("efficientnet-b0")
-    first = block(type="fused_mbconv", out_channels=16, stride=2, expand_ratio=2)
-    later = block(type="mbconv", out_channels=16, expand_ratio=2, se_ratio=0.25, activation="silu")
-    head = dataclasses.replace(base.head, conv_channels=32)  # type: ignore[call-arg]
-    stages = (Stage((first, later)),)
-    return base.replace(
-        **{"name": "tiny", "resolution": 32, "num_classes": 7, "stages": stages, "head": head, **changes}
-    )
-
-
-@pytest.fixture
-def file(tmp_path: Path) -> Path:
-    """Its architecture file."""
-    path = tmp_path / "tiny.yaml"
-    save_architecture(tiny(), path)
-    return path
-
-
-@pytest.fixture
-def weights(tmp_path: Path) -> Path:
-    """Weights for it, other than the initial ones."""
-    torch.manual_seed(5)
-    path = tmp_path / "weights.safetensors"
-    write_weights(path, build_model(tiny()).state_dict(), "")
-    return path
-
-
-def one_line_error(capsys: pytest.CaptureFixture[str]) -> str:
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert captured.err.startswith("error: ")
-    assert captured.err.count("\n") == 1
-    return captured.err
 
 
 # What is written.
 
 
-def test_several_formats_at_once(file: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_several_formats_at_once(
+    tiny_file: Path, tiny_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path / "deep" / "out"
-    request = ["export", str(file), "--to", "json,torch,timm,json", "--out", str(out), "--weights", str(weights)]
+    request = [
+        "export",
+        str(tiny_file),
+        "--to",
+        "json,torch,timm,json",
+        "--out",
+        str(out),
+        "--weights",
+        str(tiny_weights),
+    ]
     assert run(request) == 0
     printed = capsys.readouterr().out.split()
     assert printed == [str(out / name) for name in ("tiny.json", "tiny.py", "tiny_timm.py")]
     names = {"tiny.json", "tiny.py", "tiny_timm.py", "tiny.timm.safetensors", "tiny.yaml", "tiny.safetensors"}
     assert {path.name for path in out.iterdir()} == {*names, "model_card.md"}
-    given, written = load_file(weights), load_file(out / "tiny.safetensors")
+    given, written = load_file(tiny_weights), load_file(out / "tiny.safetensors")
     assert all(torch.equal(written[name], tensor) for name, tensor in given.items())
     assert load_architecture(out / "tiny.json") == load_architecture(out / "tiny.yaml") == tiny()
 
 
-def test_json_is_one_object(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["export", str(file), "--to", "json", "--out", str(tmp_path / "out"), "--json"]) == 0
+def test_json_is_one_object(tiny_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["export", str(tiny_file), "--to", "json", "--out", str(tmp_path / "out"), "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["arch_id"] == tiny().arch_id
     assert told["files"] == {"json": str(tmp_path / "out" / "tiny.json")}
@@ -101,11 +61,11 @@ def test_json_is_one_object(file: Path, tmp_path: Path, capsys: pytest.CaptureFi
 
 
 def test_formats_with_weights_inside_say_that_they_are_initial_ones(
-    file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tiny_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """All of them hold the same, and so does the file that `load_model` reads."""
     out = tmp_path / "out"
-    assert run(["export", str(file), "--to", "torchscript", "--out", str(out)]) == 0
+    assert run(["export", str(tiny_file), "--to", "torchscript", "--out", str(out)]) == 0
     assert "initial ones, not trained" in capsys.readouterr().err
     assert "**not trained**" in (out / "model_card.md").read_text()
     images = torch.randn(2, 3, 32, 32)
@@ -165,131 +125,6 @@ def test_the_source_needs_torch_only(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, cwd=tmp_path)
     assert done.stdout.splitlines() == ["(2, 5)", "[]"], done.stderr
-
-
-# A block type that nobody has heard of.
-
-
-def mixed(x: Tensor, groups: int) -> Tensor:
-    n, c, h, w = x.shape
-    return x.view(n, groups, c // groups, h, w).transpose(1, 2).reshape(n, c, h, w)
-
-
-class Norm(nn.LayerNorm):
-    """Over the channels of [N, C, H, W]."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
-
-
-class Odd(nn.Module):
-    """Everything that a module can hold."""
-
-    scale = 0.5
-
-    def __init__(self, channels: int, groups: int, deep: bool) -> None:
-        super().__init__()
-        self.groups = groups
-        self.never_read = object()
-        self.gain = nn.Parameter(1e-2 * torch.ones(channels, 1, 1))
-        self.register_buffer("shift", torch.arange(channels).float()[:, None, None], persistent=False)
-        self.convs = nn.ModuleList([nn.Conv2d(channels, channels, 1) for _ in range(2)])
-        self.norm = Norm(channels)
-        self.deep = nn.Conv2d(channels, channels, 3, padding=1, groups=groups) if deep else None
-
-    @property
-    def factor(self) -> float:
-        return self.scale / 2
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = self._mixed(self.norm(x))
-        for conv in self.convs:
-            y = F.gelu(conv(y)) * self.factor
-        if self.deep is not None:
-            y = self.deep(y)
-        return x + self.gain * (y + self.shift / 100)
-
-    def _mixed(self, x: Tensor) -> Tensor:
-        return mixed(x, self.groups)
-
-
-@dataclass(frozen=True, kw_only=True)
-class OddBlock(Block):
-    """Modules of its own, held in a Sequential with names."""
-
-    groups: Annotated[int, Integer(1, 64)] = 2
-
-    def build(self, in_channels: int, context: BuildContext) -> nn.Module:
-        layers = nn.Sequential()
-        layers.add_module("widen", nn.Conv2d(in_channels, self.out_channels, 3, self.stride, 1))
-        layers.add_module("odd", Odd(self.out_channels, self.groups, self.groups > 2))
-        layers.add_module("act", nn.PReLU())
-        return layers
-
-
-class Sourceless(nn.Module):
-    def forward(self, x: Tensor) -> Tensor:
-        return x * UNKNOWN.factor
-
-
-class Unknown:
-    factor = 2
-
-
-UNKNOWN = Unknown()
-
-
-@dataclass(frozen=True, kw_only=True)
-class SourcelessBlock(Block):
-    def build(self, in_channels: int, context: BuildContext) -> nn.Module:
-        return nn.Sequential(nn.Conv2d(in_channels, self.out_channels, 1, self.stride), Sourceless())
-
-
-@pytest.fixture
-def new_types(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(component, "_registry", dict(component._registry))
-    register("odd")(OddBlock)
-    register("sourceless")(SourcelessBlock)
-
-
-@pytest.mark.usefixtures("new_types")
-def test_a_new_block_type_needs_no_change(tmp_path: Path) -> None:
-    blocks = (
-        OddBlock(out_channels=16, stride=2),
-        OddBlock(out_channels=16, groups=4),
-        OddBlock(out_channels=16, groups=8),
-    )
-    architecture = tiny(stages=(Stage(blocks),))
-    torch.manual_seed(2)
-    model = build_model(architecture).eval()
-    for name, value in model.named_parameters():
-        if "gain" in name:
-            nn.init.normal_(value)
-    write_weights(tmp_path / "w.safetensors", model.state_dict(), "")
-    exported = export_network(
-        architecture, ["torch", "torchscript", "onnx"], tmp_path / "out", weights=tmp_path / "w.safetensors"
-    )
-    source = exported.files["torch"].read_text()
-    assert source.count("class Odd(") == 1
-    assert "def mixed(" in source
-    assert "never_read" not in source
-    again = load_source(source, class_name(architecture)).eval()
-    again.load_state_dict(load_file(tmp_path / "w.safetensors"))
-    images = torch.randn(3, 3, 32, 32)
-    with torch.no_grad():
-        torch.testing.assert_close(again(images), model(images))
-    for library in ("timm", "torchvision"):
-        with pytest.raises(InputError, match=r"cannot express type.*odd"):
-            EXPORTERS[library].check(architecture)
-
-
-@pytest.mark.usefixtures("new_types")
-def test_what_cannot_be_written_as_source_is_refused_by_name(tmp_path: Path) -> None:
-    architecture = tiny(stages=(Stage((SourcelessBlock(out_channels=8),)),))
-    with pytest.raises(InputError, match=r"Sourceless cannot be written as source: it uses UNKNOWN") as caught:
-        export_network(architecture, ["torch"], tmp_path / "out")
-    assert len(str(caught.value).splitlines()) == 1
-    assert not (tmp_path / "out").exists()
 
 
 # What is not expressible in other libraries.
@@ -355,110 +190,11 @@ def test_odd_networks_are_the_same_in_timm(changes: dict[str, Any], tmp_path: Pa
     export_network(tiny(**changes), ["timm"], tmp_path / "out")
 
 
-# What is refused.
-
-
-@pytest.mark.parametrize(
-    ("options", "said"),
-    [
-        (["--to", "onxn"], "did you mean onnx?"),
-        (["--to", ""], "--to must be a known format"),
-        (["--to", "yaml,,torch"], "--to must be a known format"),
-        (["--out", "/proc/x"], "cannot write the file"),
-        (["--out", "tiny.yaml"], "cannot write the file"),
-        (["--weights", "none.safetensors"], "cannot read the weights: No such file"),
-        (["--weights", "tiny.yaml"], "not a safetensors file"),
-        (["--weights", "."], "cannot read the weights"),
-        (["--to", "torchvision"], "torchvision's"),
-        (["--interpolate"], "--interpolate needs a latency table"),
-    ],
-)
-def test_a_wrong_request_is_one_line_and_exit_2(
-    options: list[str], said: str, file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(file.parent)
-    save_architecture(tiny(drop_path_rate=0.1, input_channels=4), file)
-    before = set(file.parent.rglob("*"))
-    assert run(["export", "tiny.yaml", *options]) == 2
-    assert said in one_line_error(capsys)
-    assert set(file.parent.rglob("*")) == before
-
-
-def spoil(state: dict[str, Tensor], how: str) -> None:
-    names = list(state)
-    if how == "lacks":
-        del state["blocks.1.branch.0.0.weight"], state[names[-1]]
-    elif how == "shape":
-        state["blocks.1.branch.0.0.weight"] = torch.zeros(4, 16, 1, 1)
-        state[names[-1]] = torch.zeros(3)
-    elif how == "surplus":
-        state["more"] = torch.zeros(1)
-    elif how == "nan":
-        state["blocks.1.branch.0.0.weight"][0] = float("nan")
-    elif how == "integers":
-        state["blocks.1.branch.0.0.weight"] = state["blocks.1.branch.0.0.weight"].long()
-
-
-@pytest.mark.parametrize(
-    ("how", "said"),
-    [
-        ("lacks", "lack blocks.1.branch.0.0.weight"),
-        ("shape", "blocks.1.branch.0.0.weight must have the shape [32, 16, 1, 1]"),
-        ("surplus", "a tensor that the network lacks, got 'more'"),
-        ("nan", "blocks.1.branch.0.0.weight must be finite"),
-        ("integers", "blocks.1.branch.0.0.weight must be torch.float32"),
-    ],
-)
-def test_the_first_weights_that_do_not_fit_are_named(
-    how: str, said: str, file: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    state = load_file(weights)
-    ordered = {name: state[name] for name in build_model(tiny()).state_dict()}
-    spoil(ordered, how)
-    save_file(ordered, tmp_path / "bad.safetensors")
-    request = ["export", str(file), "--weights", str(tmp_path / "bad.safetensors"), "--out", str(tmp_path / "out")]
-    assert run(request) == 2
-    assert said in one_line_error(capsys)
-    assert not (tmp_path / "out").exists()
-    out = export_network(tiny(), ["yaml"], tmp_path / "out", weights=weights).card.parent
-    save_file(ordered, out / "tiny.safetensors")
-    with pytest.raises(InputError) as caught:
-        nas.load_model(out)
-    assert said in str(caught.value)
-
-
-def test_a_missing_extra_says_how_to_get_it(
-    file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "onnx", None)
-    assert run(["export", str(file), "--to", "yaml,onnx", "--out", str(tmp_path / "out")]) == 2
-    assert "onnx is not installed (--to onnx); pip install 'nas[onnx]'" in one_line_error(capsys)
-    assert not (tmp_path / "out").exists()
-
-
-def test_a_folder_holds_one_network(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    out = tmp_path / "out"
-    export_network(tiny(), ["yaml"], out)
-    export_network(tiny(), ["json"], out)
-    assert run(["export", "mobilenetv2", "--out", str(out)]) == 2
-    assert "the folder holds the export of another network" in one_line_error(capsys)
-    with pytest.raises(InputError, match="the export of another network"):
-        export_network(tiny(num_classes=8), ["yaml"], out)
-
-
-def test_what_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    out = tmp_path / "new" / "out"
-    monkeypatch.setattr("nas.export.api.model_card", lambda *arguments: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
-        export_network(tiny(), ["yaml", "json"], out)
-    assert list(tmp_path.iterdir()) == []
-
-
 # Loading back.
 
 
-def test_load_model_renews_what_depends_on_the_classes_only(weights: Path, tmp_path: Path) -> None:
-    export_network(tiny(), ["yaml"], tmp_path / "out", weights=weights)
+def test_load_model_renews_what_depends_on_the_classes_only(tiny_weights: Path, tmp_path: Path) -> None:
+    export_network(tiny(), ["yaml"], tmp_path / "out", weights=tiny_weights)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         same = nas.load_model(tmp_path / "out", num_classes=7).state_dict()
@@ -466,7 +202,7 @@ def test_load_model_renews_what_depends_on_the_classes_only(weights: Path, tmp_p
     with pytest.warns(UserWarning, match="3 classes instead of 7: head.4.weight, head.4.bias have initial weights"):
         other = nas.load_model(tmp_path / "out", num_classes=3)
     assert other(torch.zeros(1, 3, 32, 32)).shape == (1, 3)
-    given = load_file(weights)
+    given = load_file(tiny_weights)
     for name, tensor in other.state_dict().items():
         assert torch.equal(same[name], given[name])
         assert name.startswith("head.4.") or torch.equal(tensor, given[name])
