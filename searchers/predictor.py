@@ -98,7 +98,7 @@ class PredictorGuided(SpaceSampler):
             first = self._first(begun, rng, known)
             if first is not None or not several:
                 return first
-        upto = _renewed(len(history), len(pending))
+        upto = _renewed(history, len(pending))
         since = {look.arch_id for look in history.observed[upto:]}
         for genotype, arch_id in self._pool(history.upto(upto)):
             if arch_id is not None:
@@ -141,7 +141,7 @@ class PredictorGuided(SpaceSampler):
         """
         if len(self.problem.objectives) > 1:
             return None
-        upto = _renewed(len(history), under_way)
+        upto = _renewed(history, under_way)
         if upto < _LEAST_FITTED or len(history.by_id) < 2:
             return None
         past = history.upto(upto)
@@ -250,9 +250,14 @@ class PredictorGuided(SpaceSampler):
         return [tuple(child) for child in children.tolist()]
 
 
-def _renewed(looks: int, pending: int) -> int:
-    """How many of the looks the models know: with many evaluations under way, not every look is worth a new model."""
-    return looks - looks % (1 + pending // 8)
+def _renewed(history: History, pending: int) -> int:
+    """How many of the looks the models know: with many evaluations under way, not every look is worth a new model.
+
+    Two networks are the least that there can be a model of.
+    """
+    looks = len(history)
+    upto = looks - looks % (1 + pending // 8)
+    return upto if len({look.arch_id for look in history.observed[:upto]}) > 1 else looks
 
 
 def _fitted(looks: int) -> int:

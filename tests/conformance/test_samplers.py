@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import subprocess
 import sys
@@ -193,6 +194,23 @@ def test_networks_under_way_are_not_proposed(name: str, noisy: bool) -> None:
         assert (noisy and looks_again(name)) or architecture not in known
         pending.append(architecture)
     assert len(pending) > 1
+
+
+@ours
+@pytest.mark.parametrize("under_way", [8, 17, 40])
+def test_many_may_be_under_way_when_the_first_results_come(name: str, under_way: int) -> None:
+    posed = problem()
+    study = optuna.create_study(direction="maximize", sampler=make_sampler(name, posed, 0))
+    running: list[optuna.Trial] = []
+    for _ in range(24):
+        with contextlib.suppress(NothingNew):  # for now: netadapt waits for what is under way
+            while len(running) < under_way:
+                running.append(study.ask(distributions(posed.space)))
+        if not running:
+            break
+        done = running.pop(0)
+        study.tell(done, score_of(posed.space.decode(posed.space.genotype(done.params)), 0))
+    assert len(study.get_trials(states=[optuna.trial.TrialState.COMPLETE])) > 10
 
 
 def looks_again(name: str) -> bool:
