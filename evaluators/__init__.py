@@ -1,6 +1,6 @@
 """How good a network is: proxy training, scores without training, data sets, tables of networks others have trained."""
 
-from evaluators.base import Direction, EvaluationFailed, Evaluator, OutOfMemory, Report, derive_seed
+from evaluators.base import Direction, EvaluationFailed, Evaluator, NoVerdict, Report, derive_seed
 from evaluators.final import FinalTraining
 from evaluators.images import ImageData, ImageSource, make_image_data
 from evaluators.on_images import ImageEvaluator
@@ -19,7 +19,7 @@ __all__ = [
     "ImageData",
     "ImageEvaluator",
     "ImageSource",
-    "OutOfMemory",
+    "NoVerdict",
     "ProxyTraining",
     "Recipe",
     "Report",

@@ -17,8 +17,9 @@ class EvaluationFailed(Exception):
     """One network could not be scored (it diverged, ran out of memory, …). The search goes on without it."""
 
 
-class OutOfMemory(EvaluationFailed):
-    """There was too little memory this time: unlike other failures no verdict on the network, so worth another try."""
+class NoVerdict(EvaluationFailed):
+    """Something that may pass was in the way, as too little memory: it says nothing of the network, and is worth
+    another try."""
 
 
 @dataclass(frozen=True)

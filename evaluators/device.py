@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 
 import torch
 
@@ -38,12 +39,21 @@ def amp_dtype(device: torch.device) -> torch.dtype | None:
     """
     if device.type != "cuda":
         return None
-    return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    # Not `torch.cuda.is_bf16_supported`, which counts emulation, and asks the current device.
+    native = torch.version.hip is not None or torch.cuda.get_device_capability(device) >= (8, 0)
+    return torch.bfloat16 if native else torch.float16
 
 
-def fork_rng(device: torch.device) -> contextlib.AbstractContextManager[object]:
-    """What is drawn inside leaves PyTorch's generators as they were, on the CPU and on a CUDA device."""
-    return torch.random.fork_rng([device] if device.type == "cuda" else [])
+@contextlib.contextmanager
+def fork_rng(device: torch.device) -> Iterator[None]:
+    """What is drawn inside leaves PyTorch's generators as they were, on the CPU and on the device."""
+    apple = torch.mps.get_rng_state() if device.type == "mps" else None
+    try:
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            yield
+    finally:
+        if apple is not None:
+            torch.mps.set_rng_state(apple)
 
 
 def autocast(device: torch.device) -> contextlib.AbstractContextManager[object]:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from evaluators.adapt import NORM_MOMENTUM, proxy_form
-from evaluators.base import EvaluationFailed, Evaluator, OutOfMemory, Report, derive_seed
+from evaluators.base import EvaluationFailed, Evaluator, NoVerdict, Report, derive_seed
 from evaluators.batches import Batches, Form, prepare, statistics
 from evaluators.depthwise import speed_up_depthwise
 from evaluators.device import choose_device, fork_rng
@@ -108,7 +108,7 @@ class ImageEvaluator(Evaluator):
                 train = self.split("train", channels, pixels)
                 yield from self.score(model, train, torch.Generator().manual_seed(own_seed))
             except torch.OutOfMemoryError as error:
-                raise OutOfMemory(f"out of memory on {self.device}: {error}") from None
+                raise NoVerdict(f"out of memory on {self.device}: {error}") from None
             finally:
                 if self.device.type == "cuda":
                     torch.cuda.empty_cache()

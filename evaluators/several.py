@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, NamedTuple
 
-from evaluators.base import Direction, EvaluationFailed, Evaluator, OutOfMemory, Report, derive_seed
+from evaluators.base import Direction, EvaluationFailed, Evaluator, NoVerdict, Report, derive_seed
 from search_space import Architecture
 from search_space.errors import one_line
 
@@ -66,8 +66,8 @@ class Several(Evaluator):
             except Exception as error:
                 final = isinstance(error, EvaluationFailed)
                 failures.append(one_line(f"{name}: {error}" if final else f"{name}: {type(error).__name__}: {error}"))
-                if not final or isinstance(error, OutOfMemory):
-                    kind = OutOfMemory  # no verdict on the network: worth another try
+                if not final or isinstance(error, NoVerdict):
+                    kind = NoVerdict
                 yield Report(before + evaluator.steps, total, dict(metrics))
             before += evaluator.steps
         if failures:

@@ -91,7 +91,7 @@ def search(
     genotypes = _start(start, loaded)
     path = default_path(loaded.name) if out is None else Path(out)
     # Workers and device decide about the course of a search, so that they must not depend on where it is resumed.
-    workers = chosen.workers or min(chosen.budget, default_workers(evaluator))
+    workers = chosen.workers or min(chosen.budget, default_workers(evaluator, chosen))
     device = str(evaluator.device) if isinstance(evaluator, ImageEvaluator) else chosen.device
     chosen = dataclasses.replace(chosen, workers=workers, device=device)
     request = Request(chosen, loaded, evaluator, known, genotypes, final)

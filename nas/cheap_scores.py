@@ -7,16 +7,18 @@ import dataclasses
 import functools
 import json
 import math
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 
-from evaluators import EvaluationFailed, Evaluator, OutOfMemory
+from evaluators import EvaluationFailed, Evaluator, NoVerdict
 from nas.evaluation import cheap_evaluators
 from nas.prefilter import Prefilter, PrefilterRule
 from nas.settings import Settings
 from search_space import Architecture, InputError
+from search_space.errors import one_line
 from search_space.json_lines import read_lines
 from searchers import Problem, ScoredSample, sample_networks
 
@@ -40,7 +42,7 @@ class CheapScores:
         self._known = {} if file is None else _read(file)
 
     def score(self, name: str, architecture: Architecture) -> float:
-        """The score, the more the better; NaN if the network has none. Raises `OutOfMemory`."""
+        """The score, the more the better; NaN if the network has none. Raises `NoVerdict`."""
         key = (name, architecture.arch_id)
         if key not in self._known:
             self._known[key] = self._compute(name, architecture)
@@ -51,10 +53,15 @@ class CheapScores:
         try:
             (*_, last) = evaluator.evaluate(architecture, seed=self._seed)
             value = float(last.metrics[name])
-        except OutOfMemory:
+        except NoVerdict:
             raise
         except EvaluationFailed as failure:
             value, reason = math.nan, str(failure)
+        except Exception as error:
+            what = one_line(f"{type(error).__name__}: {error}")
+            rule = f"{name} of {architecture.arch_id} could not be computed, so it is not judged by it: {what}"
+            warnings.warn(rule, stacklevel=2)
+            raise NoVerdict(what) from error
         if self._file is not None:
             kept = {"score": name, "arch_id": architecture.arch_id, "value": None if reason else value}
             with open(self._file, "a") as file:  # not synced, as other records are: a lost line is computed again
@@ -105,7 +112,7 @@ def hinted(
         on_score(row, len(genotypes))
         architecture = problem.space.decode(genotype)
         for column, name in enumerate(names):
-            with contextlib.suppress(OutOfMemory):
+            with contextlib.suppress(NoVerdict):
                 table[row, column] = score(name, architecture)
     on_score(len(genotypes), len(genotypes))
     if features:

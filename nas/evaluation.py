@@ -87,7 +87,11 @@ def device_here(settings: Settings) -> str:
 def described(evaluator: Evaluator, settings: Settings) -> dict[str, Any]:
     """What a run records of its evaluator, the device of Ray's workers included."""
     plain = evaluator.describe()
-    return {**plain, "device": "cuda"} if settings.gpus_per_trial else plain
+    if settings.gpus_per_trial:
+        plain["device"] = "cuda"
+        if "amp" in plain:
+            plain["amp"] = "as each worker's GPU has it"
+    return plain
 
 
 def refuse_changed(evaluator: Evaluator, recorded: Mapping[str, Any], settings: Settings, where: str) -> None:
@@ -159,8 +163,14 @@ def provenance(evaluator: Evaluator) -> dict[str, Any]:
     return {name: described[name] for name in ("evaluator", "file") if name in described}
 
 
-def default_workers(evaluator: Evaluator) -> int:
-    """One for each processor this process may use, each training with one thread; one on a GPU, or for a table."""
+def default_workers(evaluator: Evaluator, settings: Settings) -> int:
+    """One for each processor this process may use, each training with one thread; one on a GPU, or for a table.
+
+    With shares of GPUs, as many as this machine's have room for; of a cluster's, nothing is known yet.
+    """
     if not isinstance(evaluator, ImageEvaluator) or evaluator.device.type != "cpu":
         return 1
+    if share := settings.gpus_per_trial:
+        # As Ray counts: a share is of one GPU, so that 0.4 fit two to each; the small number is for 10 × 0.1.
+        return max(1, int(torch.cuda.device_count() * (int(1 / share + 1e-6) if share < 1 else 1 / share)))
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

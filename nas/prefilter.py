@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluators import OutOfMemory
+from evaluators import NoVerdict
 from evaluators.zero_cost import COUNTED, NAMES
 from search_space import Architecture, InputError
 from search_space.errors import WorkFailed, did_you_mean, listed
@@ -83,7 +83,7 @@ class Prefilter:
     """Lets networks pass whose score reaches that of the best share of a sample; one without a score does not.
 
     A network that has no score (a gradient that is no number, nothing left at the images' size) would hardly train, and
-    must not be ranked. One for which there was too little memory passes: that is no verdict.
+    must not be ranked. One whose score failed in some other way, as for too little memory, passes: that is no verdict.
     """
 
     def __init__(
@@ -105,5 +105,5 @@ class Prefilter:
             return True
         try:
             return self._score(architecture) >= self.threshold
-        except OutOfMemory:
+        except NoVerdict:
             return True

@@ -121,6 +121,8 @@ class Settings:
             raise InputError("--pruner must be a known name", self.pruner, remedy=did_you_mean(self.pruner, PRUNERS))
         object.__setattr__(self, "objective", ",".join(parse_names(self.objective or self._default_objective())))
         object.__setattr__(self, "gpus_per_trial", Number(0, 64).check("--gpus-per-trial", self.gpus_per_trial))
+        if self.gpus_per_trial > 1 and self.gpus_per_trial != int(self.gpus_per_trial):
+            raise InputError("--gpus-per-trial must be at most 1, or a whole number", self.gpus_per_trial)
         if self.trial_timeout_s is not None:
             seconds: float = Number(0, 1e9).check("--trial-timeout", self.trial_timeout_s)
             if not seconds > 0:

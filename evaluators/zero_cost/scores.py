@@ -43,16 +43,16 @@ def synflow(model: nn.Module, batches: Sequence[Batch]) -> float:
     images are looked at but for their size. Activations pass on what they get, as ReLU does with what is positive: R is
     of the linear network, and a ReLU6 would cut the flow off. So do norms, as in Abdelfattah et al. 2021; attention
     is the mean of its values. In double precision and as a logarithm, because the product over layers overflows
-    otherwise.
+    otherwise, and on the CPU, because not every device has double precision.
     """
-    linear = copy.deepcopy(model).double().eval()
+    linear = copy.deepcopy(model).cpu().double().eval()
     for module in linear.modules():
         if isinstance(module, (*NORM_TYPES, *ACTIVATION_TYPES)):
             module.forward = _unchanged
     with torch.no_grad():
         for weight in linear.parameters():
             weight.abs_()
-    ones = torch.ones_like(batches[0][0][:1], dtype=torch.float64)
+    ones = torch.ones(1, *batches[0][0].shape[1:], dtype=torch.float64)
     weights = _weights(linear)
     with _MeanAttention():
         out = linear(ones)
@@ -70,11 +70,11 @@ def naswot(model: nn.Module, batches: Sequence[Batch]) -> float:
     Agreements are summed over all activation layers, gates left out; without any, there is no score.
     """
     images = batches[0][0]
-    agreement = torch.zeros(len(images), len(images), dtype=torch.float64, device=images.device)
+    agreement = torch.zeros(len(images), len(images), dtype=torch.float64)
 
     def count(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         on = (inputs[0].flatten(1) > 0).float()
-        agreement.add_((on @ on.T + (1 - on) @ (1 - on).T).double())
+        agreement.add_((on @ on.T + (1 - on) @ (1 - on).T).cpu().double())
 
     handles = [m.register_forward_pre_hook(count) for m in model.modules() if isinstance(m, ACTIVATION_TYPES)]
     try:
@@ -96,7 +96,7 @@ def zico(model: nn.Module, batches: Sequence[Batch]) -> float:
     several = [_gradients(model, batch) for batch in batches]
     layers = []
     for gradients in zip(*several, strict=True):
-        sizes = torch.stack(gradients).double().abs()
+        sizes = torch.stack(gradients).cpu().double().abs()  # not every device has double precision
         spread = sizes.std(0, unbiased=False)
         varies = spread > 0
         layer = (sizes.mean(0)[varies] / spread[varies]).sum().item()

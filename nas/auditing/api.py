@@ -118,7 +118,7 @@ def audit(
     folder = AuditFolder(
         default_path(loaded.name, AUDITS) if out is None else Path(out), loaded.plain, settings.seed, asked
     )
-    most = settings.workers or default_workers(evaluators["naswot"])
+    most = settings.workers or default_workers(evaluators["naswot"], settings)
     deadline = time.monotonic() + 60 * budget_minutes
     try:
         measure(

@@ -42,7 +42,9 @@ def audit(
     ] = None,
     data_root: Annotated[str, typer.Option(help="Where torchvision's data sets lie or are downloaded to.")] = "data",
     seed: Annotated[int, typer.Option(help="Same seed, same networks.")] = 0,
-    workers: Annotated[int, typer.Option(help="Networks at once; 0: one a processor, one on a GPU.")] = 0,
+    workers: Annotated[
+        int, typer.Option(help="Networks at once; 0: one a processor, or for each GPU or share of it.")
+    ] = 0,
     executor: Annotated[str, typer.Option(help="inline: this machine; ray.")] = "inline",
     ray_address: Annotated[str, typer.Option(help="With Ray: the cluster.", show_default=False)] = "",
     gpus_per_trial: Annotated[float, typer.Option(help="With Ray: the share of a GPU for each worker.")] = 0.0,

@@ -107,7 +107,9 @@ def search(
     ] = "auto",
     final_seeds: Annotated[int, typer.Option(help="How often each finalist is trained.")] = 3,
     time_limit: TimeLimit = None,
-    workers: Annotated[int, typer.Option(help="Trainings at once; 0: one a processor, one on a GPU.")] = 0,
+    workers: Annotated[
+        int, typer.Option(help="Trainings at once; 0: one a processor, or for each GPU or share of it.")
+    ] = 0,
     executor: Annotated[str, typer.Option(help="inline: this machine; ray: this machine or a cluster.")] = "inline",
     gpus_per_trial: Annotated[float, typer.Option(help="With Ray: each worker's share of a GPU.")] = 0.0,
     ray_address: Annotated[

@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from evaluators import EvaluationFailed, Evaluator, OutOfMemory, Report
+from evaluators import EvaluationFailed, Evaluator, NoVerdict, Report
 from nas.executors.judging import Judge
 from search_space import Architecture
 from search_space.errors import WorkFailed
@@ -122,7 +122,7 @@ def run_job(evaluator: Evaluator, job: Job, timeout_s: float = math.inf) -> Iter
             else:
                 end = Finished(job.key, last.metrics, seconds, judgement.reported if judgement is not None else {})
     except EvaluationFailed as failure:
-        again = isinstance(failure, OutOfMemory)
+        again = isinstance(failure, NoVerdict)
         end = Failed(job.key, str(failure), time.perf_counter() - started, again)
     except Exception as error:
         end = Failed(job.key, f"{type(error).__name__}: {error}", time.perf_counter() - started, again=True)

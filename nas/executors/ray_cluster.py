@@ -152,8 +152,6 @@ def check_room(workers: int, gpus: float, *, own: bool) -> None:
     """
     import ray
 
-    if gpus > 1 and gpus != int(gpus):
-        raise InputError("--gpus-per-trial must be at most 1, or a whole number", gpus)
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
     if gpus and own and not any(node.get("GPU", 0) for node in nodes):
         remedy = "leave it out, or use a cluster that has some (--ray-address)"

@@ -18,7 +18,7 @@ import pytest
 import torch
 from support import space
 
-from evaluators import Direction, EvaluationFailed, Evaluator, OutOfMemory, Report, derive_seed
+from evaluators import Direction, EvaluationFailed, Evaluator, NoVerdict, Report, derive_seed
 from nas.executors import (
     Event,
     Executor,
@@ -81,7 +81,7 @@ class Scripted(Evaluator):
         if how == "fail":
             raise EvaluationFailed("told to fail")
         if how == "memory":
-            raise OutOfMemory("told to need much")
+            raise NoVerdict("told to need much")
         if how == "raise":
             raise KeyError("told to raise")
         if how == "die":

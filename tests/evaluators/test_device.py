@@ -7,7 +7,7 @@ import contextlib
 import pytest
 import torch
 
-from evaluators.device import amp_dtype, autocast, choose_device
+from evaluators.device import amp_dtype, autocast, choose_device, fork_rng
 from search_space import InputError
 
 
@@ -21,12 +21,27 @@ def test_auto_takes_the_fastest_there_is(cuda: bool, mps: bool, chosen: str, mon
     assert choose_device().type == chosen
 
 
-@pytest.mark.parametrize(("bf16", "dtype"), [(True, torch.bfloat16), (False, torch.float16)])
-def test_amp_on_cuda_only(bf16: bool, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda: bf16)
-    assert amp_dtype(torch.device("cuda")) is dtype
+def test_amp_on_cuda_is_what_the_hardware_of_that_very_device_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    ampere, turing = torch.device("cuda:0"), torch.device("cuda:1")
+    monkeypatch.setattr("torch.cuda.get_device_capability", {ampere: (8, 6), turing: (7, 5)}.__getitem__)
+    assert amp_dtype(ampere) is torch.bfloat16
+    assert amp_dtype(turing) is torch.float16
+    monkeypatch.setattr("torch.version.hip", "6.0")
+    assert amp_dtype(turing) is torch.bfloat16
     assert amp_dtype(torch.device("cpu")) is None
     assert amp_dtype(torch.device("mps")) is None
+
+
+def test_what_is_drawn_in_between_leaves_no_trace(monkeypatch: pytest.MonkeyPatch) -> None:
+    apple = [1]
+    monkeypatch.setattr("torch.mps.get_rng_state", lambda: list(apple))
+    monkeypatch.setattr("torch.mps.set_rng_state", lambda state: apple.__setitem__(slice(None), state))
+    before = torch.get_rng_state()
+    with fork_rng(torch.device("mps")):
+        torch.rand(3)
+        apple[0] = 2
+    assert apple == [1]
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_no_autocast_on_the_cpu() -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from support import SMALL_SPACE, TINY_SPACE, nas, space
 
-from evaluators import EvaluationFailed, FinalTraining, OutOfMemory, Report, Several, ZeroCost
+from evaluators import EvaluationFailed, FinalTraining, NoVerdict, Report, Several, ZeroCost
 from evaluators.zero_cost import COUNTED, SCORES
 from nas import audit
 from nas.auditing import AuditInterrupted, AuditResult
@@ -170,7 +170,7 @@ def test_a_score_that_fails_is_missing_and_said(asked: dict[str, Any], monkeypat
 
 
 def test_what_may_pass_is_tried_again_by_itself(asked: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    seen = fail_at_first(monkeypatch, 1, OutOfMemory("too much"))
+    seen = fail_at_first(monkeypatch, 1, NoVerdict("too much"))
     evaluated = watch(monkeypatch)
     result = audit(**asked)
     assert seen == [*result.arch_ids, result.arch_ids[0]]

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from support import SMALL_SPACE, TINY_SPACE, FakeEvaluator, problem, search_loop, space, trials
 
-from evaluators import EvaluationFailed, Evaluator, OutOfMemory, Report
+from evaluators import EvaluationFailed, Evaluator, NoVerdict, Report
 from nas.cheap_scores import SAMPLE, CheapScores, with_cheap_scores
 from nas.cli import run
 from nas.prefilter import Prefilter, PrefilterRule, parse_features, parse_prefilter
@@ -139,12 +139,17 @@ def test_with_nothing_to_compare_all_pass() -> None:
     assert scored([]).passes(space().decode(space().sample(np.random.default_rng(0))))
 
 
-def test_no_score_does_not_pass_and_too_little_memory_is_no_verdict() -> None:
-    found = [space().decode(space().sample(np.random.default_rng(seed))) for seed in range(3)]
-    says = {found[0].arch_id: EvaluationFailed("broken"), found[1].arch_id: OutOfMemory("full")}
+def test_no_score_does_not_pass_and_what_may_pass_is_no_verdict() -> None:
+    found = [space().decode(space().sample(np.random.default_rng(seed))) for seed in range(4)]
+    says: dict[str, Exception | float] = {
+        found[0].arch_id: EvaluationFailed("broken"),
+        found[1].arch_id: NoVerdict("full"),
+        found[2].arch_id: RuntimeError("CUDA error\nat some place"),
+    }
     scores = CheapScores({"scripted": Scripted(says)}, 0)
     prefilter = Prefilter(PrefilterRule("scripted", 0.5), np.zeros(4), lambda one: scores.score("scripted", one))
-    assert [prefilter.passes(one) for one in found] == [False, True, True]
+    with pytest.warns(UserWarning, match="scripted of .* could not be computed, .*: RuntimeError: CUDA error"):
+        assert [prefilter.passes(one) for one in found] == [False, True, True, True]
 
 
 # Scores are remembered.

@@ -21,7 +21,8 @@ import numpy as np
 import pytest
 from support import FakeEvaluator, LearningEvaluator, search_loop, space, trials
 
-from evaluators import Evaluator, Report, derive_seed
+from evaluators import Evaluator, ProxyTraining, Report, derive_seed, load_images
+from nas.evaluation import default_workers, described
 from nas.executors import (
     Executor,
     Failed,
@@ -35,6 +36,7 @@ from nas.executors import (
 )
 from nas.executors.ray_cluster import ClusterLost, answers, check_room
 from nas.executors.ray_worker import Worker, Worn
+from nas.settings import Settings
 from nas.state import State
 from search_space import Architecture, InputError
 
@@ -442,11 +444,28 @@ def test_too_little_room_is_said(
         check_room(workers, gpus, own=False)
 
 
-@pytest.mark.parametrize(("gpus", "rule"), [(0.25, "needs a machine with GPUs"), (1.5, "at most 1, or a whole number")])
-def test_gpus_that_cannot_be_had_are_refused(gpus: float, rule: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gpus_that_cannot_be_had_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ray.nodes", nodes({"CPU": 4.0}))
-    with pytest.raises(InputError, match=rule):
-        check_room(2, gpus, own=True)
+    with pytest.raises(InputError, match="needs a machine with GPUs"):
+        check_room(2, 0.25, own=True)
+    with pytest.raises(InputError, match="at most 1, or a whole number"):
+        Settings(1, executor="ray", gpus_per_trial=1.5)
+
+
+@pytest.mark.parametrize(
+    ("gpus", "share", "workers"), [(1, 1.0, 1), (1, 0.25, 4), (1, 0.1, 10), (2, 0.4, 4), (4, 2.0, 2), (0, 0.5, 1)]
+)
+def test_as_many_workers_as_gpus_have_room_for(
+    gpus: int, share: float, workers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: gpus)
+    settings = Settings(1, executor="ray", gpus_per_trial=share)
+    assert default_workers(ProxyTraining(load_images("digits"), device="cpu"), settings) == workers
+
+
+def test_the_precision_of_gpus_elsewhere_is_not_recorded_as_that_of_this_machine() -> None:
+    told = described(ProxyTraining(load_images("digits"), device="cpu"), Settings(1, executor="ray", gpus_per_trial=1))
+    assert (told["device"], told["amp"]) == ("cuda", "as each worker's GPU has it")
 
 
 def test_nothing_imports_ray_before_it_is_used() -> None:
