@@ -15,7 +15,7 @@ from optuna.samplers import BaseSampler
 import searchers
 from evaluators import Evaluator, ImageEvaluator
 from latency import Predictor, dump_table, load_table
-from nas import run_folder, session
+from nas import run_folder
 from nas.architectures import resolve
 from nas.constraints import KNOWN_BEFORE_TRAINING
 from nas.evaluation import (
@@ -35,7 +35,7 @@ from nas.pruning import warn_of_few_steps
 from nas.result import Interrupted, SearchResult
 from nas.run_folder import RunFolder
 from nas.runs import default_path
-from nas.session import Request
+from nas.session import Request, Session
 from nas.settings import Settings
 from nas.state import State
 from search_space import Architecture, InputError, SearchSpace, load_space
@@ -111,7 +111,12 @@ def search(
         None if final is None else final.describe(),
     )
     try:
-        return session.run(folder, request, time_limit_s, on_change, on_measure, on_train, on_score)
+        try:
+            begun = Session(folder, request, on_change, on_score)
+        except InputError:
+            folder.discard()
+            raise
+        return begun.run(time_limit_s, on_measure, on_train)
     except KeyboardInterrupt:
         raise Interrupted(path) from None
     finally:
@@ -157,7 +162,7 @@ def resume(
         known = Known(predictor, interpolate=settings.interpolate)
         genotypes = tuple(space.genotype(params) for params in plain.get("start", []))
         request = Request(settings, space, evaluator, known, genotypes, final)
-        return session.run(folder, request, time_limit_s, on_change, on_measure, on_train, on_score)
+        return Session(folder, request, on_change, on_score).run(time_limit_s, on_measure, on_train)
     except KeyboardInterrupt:
         raise Interrupted(folder.path) from None
     finally:

@@ -8,6 +8,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,7 @@ class RunFolder:
         self.scores_file = path / "zero-cost.jsonl"
         self.finalists_file = path / "finalists.jsonl"
         self._lock: filelock.BaseFileLock | None = None
+        self._made = not path.exists()
 
     @classmethod
     def create(
@@ -96,6 +98,12 @@ class RunFolder:
             raise InputError("there is a run already", str(self.path), remedy=remedy)
         if self.path.exists() and (not self.path.is_dir() or any(path.name != ".lock" for path in self.path.iterdir())):
             raise InputError("--out must be a new or empty folder", str(self.path), remedy="use another --out")
+
+    def discard(self) -> None:
+        """Undo `create`: nothing has come of the run, and the same place may be asked for again."""
+        shutil.rmtree(self.path, ignore_errors=True)
+        if not self._made:
+            self.path.mkdir(exist_ok=True)
 
     def lock(self) -> None:
         """Take the folder for this process; raises `InputError` if another has it. Ends with the process at latest."""

@@ -90,20 +90,12 @@ class Request:
         )
 
 
-def run(
-    folder: RunFolder,
-    request: Request,
-    time_limit_s: float,
-    on_change: Callable[[State], None],
-    on_measure: OnProgress,
-    on_train: OnProgress,
-    on_score: OnProgress,
-) -> SearchResult:
-    """Search until the end, going on with what the folder has recorded; judge the finalists; write the results."""
-    return _Session(folder, request, on_change, on_score).run(time_limit_s, on_measure, on_train)
+class Session:
+    """Goes on with what the folder has recorded, which may be nothing.
 
+    Raises `InputError` where it turns out, as with a cluster that does not answer, that nothing can be evaluated.
+    """
 
-class _Session:
     def __init__(
         self, folder: RunFolder, request: Request, on_change: Callable[[State], None], on_score: OnProgress
     ) -> None:
@@ -146,6 +138,7 @@ class _Session:
         )
 
     def run(self, time_limit_s: float, on_measure: OnProgress, on_train: OnProgress) -> SearchResult:
+        """Search until the end, judge the finalists, write the results."""
         deadline = self._started + time_limit_s
         try:
             self._warn_of_the_table()
@@ -153,9 +146,10 @@ class _Session:
             self._executor.close()  # before anything is timed
             outcome = self._judge_finalists(deadline, on_measure, on_train)
         except KeyboardInterrupt:
-            self._write_best(self._loop.state)
-            self._write_front()
-            self._folder.write_summary(self._result("interrupted").to_dict())
+            if self._caught_up:
+                self._write_best(self._loop.state)
+                self._write_front()
+                self._folder.write_summary(self._result("interrupted").to_dict())
             raise
         finally:
             self._executor.close()
@@ -170,8 +164,13 @@ class _Session:
 
     # What is written while the search goes on.
 
+    @property
+    def _caught_up(self) -> bool:
+        """Whether all that was recorded is in; what was written of it earlier stays until then."""
+        return self._loop.state.done >= len(self._recorded)
+
     def _changed(self, state: State) -> None:
-        if state.done >= len(self._recorded):
+        if self._caught_up:
             self._write_best(state)
         self._on_change(state)
 

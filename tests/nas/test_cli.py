@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from support import SMALL_SPACE, TINY_SPACE, nas
 
 from nas.cli import run
 from search_space import load_architecture, presets, references
+
+SEARCH = ("search", "--space", "mobilenetv3", "--budget", "3")
 
 
 def one_line_error(capsys: pytest.CaptureFixture[str]) -> str:
@@ -50,14 +53,16 @@ def test_spaces(capsys: pytest.CaptureFixture[str]) -> None:
         (["search", "--space", "mobilenetv3", "--budget", "x"], "Invalid value for '--budget'"),
         (["search", "--space", "mobilenetv3", "--budget", "0"], "--budget must be 1 to"),
         (["search", "--space", "mobilenetv9", "--budget", "3"], "did you mean mobilenetv"),
-        (["search", "--space", "mobilenetv3", "--budget", "3", "--data", "mnist"], "--data must be a known data set"),
-        (["search", "--space", "mobilenetv3", "--budget", "3", "--searcher", "x"], "--searcher must be a known name"),
-        (["search", "--space", "mobilenetv3", "--budget", "3", "--objective", "f1"], "--objective must be a metric"),
-        (["search", "--space", "mobilenetv3", "--budget", "3", "--device", "gpu"], "the device cannot be used"),
-        (["search", "--space", "mobilenetv3", "--budget", "3", "--executor", "slurm"], "--executor must be a known"),
-        (["search", "--space", "mobilenetv3", "--budget", "3", "--time-limit", "soon"], "--time-limit must be a dur"),
-        (["search", "--space", "mobilenetv3", "--budget", "3", "--frobnicate"], "No such option"),
-        (["search", "--space", "mobilenetv3", "--budget", "3", "--out", "/proc/nas"], "cannot use the folder"),
+        ([*SEARCH, "--data", "mnist"], "--data must be a known data set"),
+        ([*SEARCH, "--searcher", "x"], "--searcher must be a known name"),
+        ([*SEARCH, "--objective", "f1"], "--objective must be a metric"),
+        ([*SEARCH, "--device", "gpu"], "the device cannot be used"),
+        ([*SEARCH, "--executor", "slurm"], "--executor must be a known"),
+        ([*SEARCH, "--time-limit", "soon"], "--time-limit must be a dur"),
+        ([*SEARCH, "--frobnicate"], "No such option"),
+        ([*SEARCH, "--out", "/proc/nas"], "cannot use the folder"),
+        ([*SEARCH, "--executor", "ray", "--ray-address", "127.0.0.1:1"], "the address of a running Ray cluster"),
+        ([*SEARCH, "--data", "npz:few.npz", "--prefilter", "naswot:0.5"], "need at least 4 training images"),
         (["show", "nowhere.yaml"], "cannot read the file: No such file or directory, got 'nowhere.yaml'"),
         (["show", "."], "the folder has no best.yaml"),
         (["show"], "there is no run yet under runs/"),
@@ -75,6 +80,8 @@ def test_a_wrong_request_is_one_line_and_exit_2(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    few = {"x": np.zeros((3, 8, 8), np.uint8), "y": np.array([0, 1, 0])}
+    np.savez("few.npz", **{f"{part}_{split}": few[part] for part in few for split in ("train", "val", "test")})
     assert run(arguments) == 2
     assert message in one_line_error(capsys)
     assert not list(tmp_path.glob("runs/*"))

@@ -21,6 +21,7 @@ from evaluators.folder import ImageFolder, mixed
 from evaluators.recipe import AUTO
 from nas import api
 from nas.cli import run as nas_here
+from nas.state import State
 from search_space import InputError, load_architecture
 from search_space.errors import WorkFailed
 
@@ -89,6 +90,20 @@ def test_networks_found_without_training_can_be_trained_in_the_end(score: str, h
     assert {score, "final_accuracy", "test_accuracy"} <= result.best.metrics.keys()
     assert result.best.architecture.num_classes == 10
     assert api.resume("run").best == result.best
+
+
+def test_results_outlive_an_interruption_before_all_is_read_again(here: Path) -> None:
+    """The network that won must not give way to the best of the first few trials."""
+    api.search("small.yaml", 6, out="run", workers=1, **OPTIONS)
+    written = {path.name: path.read_text() for path in Path("run").iterdir() if path.suffix in (".yaml", ".json")}
+
+    def stop(state: State) -> None:
+        if state.done == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(api.Interrupted):
+        api.resume("run", on_change=stop)
+    assert {name: Path("run", name).read_text() for name in written} == written
 
 
 # The images of finalists, which may be more than those of the search.
