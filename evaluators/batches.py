@@ -94,12 +94,12 @@ def slices(count: int, size: int) -> list[slice]:
     return [slice(start, min(count, start + size)) for start in range(0, count, size)]
 
 
-def statistics(images: Pixels) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of each channel of [N, H, W, C] images, on the scale 0 to 1."""
-    channels = images.shape[3]
+def statistics(split: Split, limit: int) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of each channel, on the scale 0 to 1, of the images that `prepare` takes."""
+    rows, channels = _rows(split, limit), split.images.shape[3]
     counts = np.zeros((channels, 256))
-    for chunk in slices(len(images), _CHUNK):
-        part = images[chunk].reshape(-1, channels)
+    for chunk in slices(len(rows), _CHUNK):
+        part = split.images[rows[chunk]].reshape(-1, channels)
         counts += [np.bincount(part[:, channel], minlength=256) for channel in range(channels)]
     values, total = np.arange(256), counts[0].sum()
     mean = counts @ values / total
@@ -107,13 +107,24 @@ def statistics(images: Pixels) -> tuple[Tensor, Tensor]:
     return torch.tensor(mean / 255, dtype=torch.float32), torch.tensor(std / 255, dtype=torch.float32).clamp_min(1e-3)
 
 
+def _rows(split: Split, limit: int) -> npt.NDArray[np.int64]:
+    """Places of up to `limit` images, a random part of the split if it has more."""
+    # Shuffled once and for all: files are often sorted by class, and norm statistics are estimated on the first ones.
+    return np.random.default_rng(0).permutation(len(split))[:limit]
+
+
+def held_bytes(count: int, form: Form) -> int:
+    """What so many images take up once they are prepared; 0 if they are too many to be held."""
+    needed = 4 * count * form.channels * form.size_px**2
+    return needed if needed <= HELD_BYTES else 0
+
+
 def prepare(split: Split, limit: int, form: Form) -> Batches:
     """Up to `limit` images, a random part of the split if it has more; too many to be held are prepared as needed."""
-    # Shuffled once and for all: files are often sorted by class, and norm statistics are estimated on the first ones.
-    rows = np.random.default_rng(0).permutation(len(split))[:limit]
+    rows = _rows(split, limit)
     labels = torch.from_numpy(split.labels[rows]).to(form.device)
     images = Unprepared(split.images, rows, form)
-    if 4 * images.shape.numel() > HELD_BYTES:
+    if not held_bytes(len(rows), form):
         return Batches(images, labels)
     layout = torch.channels_last if form.channels > 1 else torch.contiguous_format
     held = torch.empty(images.shape, device=form.device, memory_format=layout)

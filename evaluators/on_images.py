@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from evaluators.adapt import NORM_MOMENTUM, proxy_form
 from evaluators.base import EvaluationFailed, Evaluator, NoVerdict, Report, derive_seed
-from evaluators.batches import Batches, Form, prepare, statistics
+from evaluators.batch_store import BatchStore
+from evaluators.batches import Batches, Form, statistics
 from evaluators.depthwise import speed_up_depthwise
 from evaluators.device import choose_device, fork_rng
 from evaluators.images import ImageData, ImageSource
@@ -39,13 +40,18 @@ class ImageEvaluator(Evaluator):
         self.device = choose_device(device)
         self.recipe = recipe or find_recipe(AUTO, data, self.device)
         self._size_px = self.recipe.resolution_px
-        self._batches: dict[tuple[str, int, int], Batches] = {}
+        self.store = BatchStore()
+        """Of prepared images; others may have the same one."""
 
     @functools.cached_property
     def images(self) -> ImageData:
         """The images, read. Raises `InputError` if too few can be, `WorkFailed` if there is no room for them."""
         recipe = self.recipe
         return self.data.load(size_px=self._size_px, train=recipe.max_train_images, val=recipe.max_val_images)
+
+    @functools.cached_property
+    def _normalisation(self) -> tuple[Tensor, Tensor]:
+        return statistics(self.images.splits["train"], self.recipe.max_train_images)
 
     @abstractmethod
     def score(self, model: nn.Module, train: Batches, generator: torch.Generator) -> Iterator[Report]:
@@ -55,20 +61,19 @@ class ImageEvaluator(Evaluator):
         # Each process prepares its own batches, of the images that it needs, and of no more than have been read.
         splits = {name: split for name, split in self.images.splits.items() if name in self.needs}
         images = dataclasses.replace(self.images, splits=splits)
-        return {**self.__dict__, "_batches": {}, "data": images, "images": images}
+        return {**self.__dict__, "data": images, "images": images}
 
     def use_device(self, device: str) -> None:
         """Compute on this device from now on."""
         self.device = choose_device(device)
-        self._batches.clear()
 
     def show_up_to(self, deployment_px: int) -> None:
         """Have images that are large enough for networks meant for so many pixels."""
         size_px = max(self.recipe.resolution_px, self.recipe.pixels(deployment_px))
         if size_px != self._size_px:
             self._size_px = size_px
-            self.__dict__.pop("images", None)
-            self._batches.clear()
+            for name in ("images", "_normalisation"):
+                self.__dict__.pop(name, None)
 
     def describe(self) -> dict[str, Any]:
         """The data, the recipe and the device."""
@@ -148,13 +153,9 @@ class ImageEvaluator(Evaluator):
 
     def split(self, name: str, channels: int, pixels: int) -> Batches:
         """A split, prepared once: thinned, resized to `pixels`, normalised, on the device."""
-        key = (name, channels, pixels)
-        if key not in self._batches:
-            limit = self.recipe.max_train_images if name == "train" else self.recipe.max_val_images
-            mean, std = statistics(self.images.splits["train"].images[: self.recipe.max_train_images])
-            form = Form(pixels, channels, mean, std, self.device)
-            self._batches[key] = prepare(self.images.splits[name], limit, form)
-        return self._batches[key]
+        limit = self.recipe.max_train_images if name == "train" else self.recipe.max_val_images
+        form = Form(pixels, channels, *self._normalisation, self.device)
+        return self.store.prepared(self.images.splits[name], limit, form)
 
 
 @contextlib.contextmanager

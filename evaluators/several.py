@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, NamedTuple
 
 from evaluators.base import Direction, EvaluationFailed, Evaluator, NoVerdict, Report, derive_seed
+from evaluators.batch_store import BatchStore
+from evaluators.on_images import ImageEvaluator
 from search_space import Architecture
 from search_space.errors import one_line
 
@@ -29,6 +31,10 @@ class Several(Evaluator):
 
     def __init__(self, evaluators: Mapping[str, Evaluator]) -> None:
         self.evaluators = dict(evaluators)
+        store = BatchStore()  # many of them see the same images
+        for evaluator in self.evaluators.values():
+            if isinstance(evaluator, ImageEvaluator):
+                evaluator.store = store
 
     @property
     def steps(self) -> int:

@@ -52,7 +52,7 @@ def cheap_evaluators(names: Iterable[str], evaluator: Evaluator) -> dict[str, Ev
             made[name] = Counted(name)
         elif isinstance(evaluator, ImageEvaluator):
             scorer = ZeroCost(name, evaluator.data, evaluator.recipe, device=str(evaluator.device))
-            scorer.images = evaluator.images
+            scorer.images, scorer.store = evaluator.images, evaluator.store
             made[name] = scorer
         else:
             remedy = f"use {listed(COUNTED)}"
