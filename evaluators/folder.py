@@ -7,6 +7,8 @@ Files are listed at once, and read when it is known how many of them, at which s
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import hashlib
 import os
 import warnings
@@ -18,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from evaluators.class_balance import warn_if_uneven
+from evaluators.decoding import read_image
 from evaluators.image_cache import Decoded, Wanted, decoded
 from evaluators.images import SPLIT_SEED, SPLITS, ImageData, ImageSource, Labels, OnProgress, split_off
 from search_space import InputError
@@ -30,6 +33,7 @@ _SPLIT_FOLDERS = {"train": ("train",), "val": ("val", "valid", "validation"), "t
 _SPELLINGS = {"train", "training", "val", "valid", "validation", "eval", "test", "testing"}
 _VERSION = 1  # to be raised when the same files would give other pixels
 _PHOTOGRAPH_PX = 64
+_LOOKED_AT = 32
 
 
 @dataclass(frozen=True)
@@ -58,8 +62,6 @@ class ImageFolder(ImageSource):
     least; the same files however often. Raises `InputError` if there are too few.
     """
 
-    mirrored = True
-
     def __init__(self, path: str, on_progress: OnProgress = lambda done, total: None) -> None:
         self.name = f"imagefolder:{path}"
         self._on_progress = on_progress
@@ -79,6 +81,21 @@ class ImageFolder(ImageSource):
                 train, splits[split] = train.take(keep), train.take(take)
         self.splits: Mapping[str, Listed] = {**splits, "train": train}
         warn_if_uneven(self.name, train.labels, splits["val"].labels, self.class_names)
+
+    @functools.cached_property
+    def mirrored(self) -> bool:  # type: ignore[override]
+        """Not if the first images are grey: as with arrays, these may be digits or letters."""
+        train = self.splits["train"]
+        readable = 0
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            for place in mixed(train.labels)[:_LOOKED_AT]:
+                with contextlib.suppress(Exception):  # what cannot be read will be told of when all are read
+                    pixels = read_image(f"{train.folder}/{train.files[place]}", _PHOTOGRAPH_PX)
+                    if np.ptp(pixels, axis=2).any():
+                        return True
+                    readable += 1
+        return not readable
 
     @property
     def size(self) -> int:

@@ -75,6 +75,17 @@ def test_each_image_is_in_one_split_with_its_own_class(photos: Path) -> None:
     assert data.mirrored
 
 
+def test_grey_images_may_be_letters_and_are_not_mirrored(photos: Path) -> None:
+    for name in "bd":
+        (photos / name).mkdir(parents=True)
+        for number in range(20):
+            Image.new("L", (9, 7), 10 * number).save(photos / name / f"{number}.png")
+        (photos / name / "broken.png").write_text("none")
+    assert not quiet(photos).mirrored
+    write(photos, b=20, d=20)
+    assert quiet(photos).mirrored
+
+
 def test_splits_may_be_given(photos: Path) -> None:
     write(photos / "train", cat=6, dog=6)
     write(photos / "val", cat=2, dog=3)
