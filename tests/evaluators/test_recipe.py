@@ -12,7 +12,7 @@ from torch import nn
 from evaluators import ImageData, ProxyTraining, Report, find_recipe, load_images, make_image_data, named_recipe
 from evaluators.adapt import proxy_form
 from evaluators.on_images import Batches
-from evaluators.recipe import recorded_recipe
+from evaluators.recipe import FIDELITIES, recorded_recipe
 from search_space import InputError, load_architecture
 
 CPU = torch.device("cpu")
@@ -46,6 +46,14 @@ def test_few_images_are_not_shown_over_and_over(size_px: int) -> None:
     data = make_image_data("few", {"train": few, "val": few, "test": few})
     shown = [300 * named_recipe(fidelity, data).epochs for fidelity in ("quick", "standard", "thorough")]
     assert shown == [1_200, 3_000, 12_000]  # as docs/proxy.md says
+
+
+@pytest.mark.parametrize(("images", "shifted"), [(1_000, True), (8_000, True), (8_100, False), (30_000, False)])
+def test_images_that_are_seen_often_are_shifted(images: int, shifted: bool) -> None:
+    pixels = np.zeros((images, 32, 32, 3), np.uint8)
+    given = (pixels, np.arange(images) % 4)
+    data = make_image_data("made up", dict.fromkeys(("train", "val", "test"), given))
+    assert [bool(named_recipe(fidelity, data).shift_share) for fidelity in FIDELITIES] == [False, False, shifted]
 
 
 def test_the_automatic_one_depends_on_data_and_device(digits: ImageData) -> None:
