@@ -119,7 +119,7 @@ _LARGE = {
 _SMALL_PX, _LARGE_PX = 16, 32
 # What capacity has yet to bring is the less, the longer the training: see decision 24.
 _CAPACITY_WEIGHTS = {"quick": 0.2, "standard": 0.15, "thorough": 0.1}
-# Images that are seen so often are shifted, or else they are learnt by heart: see decision 26.
+# Large images that are seen so often are shifted, or else they are learnt by heart: see decision 26.
 _SEEN_OFTEN, _SHIFT_SHARE = 12, 0.125  # epochs, of their size
 FIDELITIES = tuple(_LARGE)
 AUTO = "auto"
@@ -129,8 +129,8 @@ AUTO = "auto"
 def named_recipe(fidelity: str, data: ImageSource) -> Recipe:
     """`quick`, `standard` or `thorough` for a data set: small images are trained at 16 px, all others at 32 px.
 
-    Images are mirrored where that keeps their class, and shifted if each is seen often enough to be learnt by heart
-    otherwise (decision 26).
+    Images are mirrored where that keeps their class; large ones are shifted, too, if each is seen often enough to be
+    learnt by heart otherwise (decision 26).
     """
     small = data.size <= _SMALL_PX
     extent = (_SMALL if small else _LARGE)[fidelity]
@@ -143,7 +143,7 @@ def named_recipe(fidelity: str, data: ImageSource) -> Recipe:
         max_val_images=2_000,
         batch_size=32 if small else 16,
         flip=data.mirrored,
-        shift_share=_SHIFT_SHARE if epochs >= _SEEN_OFTEN else 0.0,
+        shift_share=_SHIFT_SHARE if epochs >= _SEEN_OFTEN and not small else 0.0,
         capacity_weight=_CAPACITY_WEIGHTS[fidelity],
     )
 
