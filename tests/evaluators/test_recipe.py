@@ -48,9 +48,12 @@ def test_few_images_are_not_shown_over_and_over(size_px: int) -> None:
     assert shown == [1_200, 3_000, 12_000]  # as docs/proxy.md says
 
 
-@pytest.mark.parametrize(("images", "shifted"), [(1_000, True), (8_000, True), (8_100, False), (30_000, False)])
-def test_images_that_are_seen_often_are_shifted(images: int, shifted: bool) -> None:
-    pixels = np.zeros((images, 32, 32, 3), np.uint8)
+@pytest.mark.parametrize(
+    ("images", "size_px", "shifted"),
+    [(1_000, 32, True), (8_000, 32, True), (8_100, 32, False), (30_000, 32, False), (1_000, 16, False)],
+)
+def test_large_images_that_are_seen_often_are_shifted(images: int, size_px: int, shifted: bool) -> None:
+    pixels = np.zeros((images, size_px, size_px, 3), np.uint8)
     given = (pixels, np.arange(images) % 4)
     data = make_image_data("made up", dict.fromkeys(("train", "val", "test"), given))
     assert [bool(named_recipe(fidelity, data).shift_share) for fidelity in FIDELITIES] == [False, False, shifted]
