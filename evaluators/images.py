@@ -151,9 +151,9 @@ def make_image_data(
     """Check arrays and split off what is missing.
 
     `given` has `train` and perhaps `val` and `test`: images [N, H, W] or [N, H, W, C], uint8 or floats from 0 to 1,
-    with labels [N] of any whole numbers. Missing splits are taken from the training images, stratified by class, a
-    fifth each. `mirrored` None means: yes for colour images, no for grey ones (digits, letters). Warns of classes much
-    larger than others. Raises `InputError`.
+    with labels [N] of any whole numbers. Missing splits are taken from the training images, stratified by class: a
+    fifth for the test, a fifth of the rest for validation. `mirrored` None means: yes for colour images, no for grey
+    ones (digits, letters). Warns of classes much larger than others. Raises `InputError`.
     """
     where = where or name
     arrays = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -37,7 +38,8 @@ def load_images(
     if spec == DEFAULT:
         return _digits()
     known = [DEFAULT, *_TORCHVISION, *(f"{name}:PATH" for name in _WITH_ARGUMENT)]
-    raise InputError("--data must be a known data set", spec, remedy=did_you_mean(spec, known))
+    remedy = f"write it as imagefolder:{spec}" if spec and Path(spec).is_dir() else did_you_mean(spec, known)
+    raise InputError("--data must be a known data set", spec, remedy=remedy)
 
 
 def _digits() -> ImageData:

@@ -75,7 +75,7 @@ class SearchLoop:
         window: int = 1,
         on_change: Callable[[State], None] = lambda state: None,
     ) -> None:
-        self.state = State(budget)
+        self.state = State(budget, tuple(objective.metric for objective in problem.objectives))
         self._problem = problem
         self._space = problem.space
         self._sampler = make_ask_tell(sampler, problem)

@@ -16,6 +16,8 @@ class State:
 
     budget: int
     """How many trainings may be spent."""
+    ranked_by: tuple[str, ...] = ()
+    """The metrics that order networks, the first one first."""
     counts: Counter[str] = field(default_factory=Counter)
     """Trials `complete`, `pruned` and `failed`; of those complete, `again` were further looks at a network; proposals
     `infeasible`, `duplicate` and `filtered`."""

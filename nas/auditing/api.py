@@ -221,7 +221,7 @@ def _result(
         measured = [folder.metrics(number, evaluator).get(f"{score}/{metric}") for number in numbers]
         seconds = [taken for number in numbers if (taken := folder.seconds(number, evaluator, score)) is not None]
         signed = [None if value is None else sign * value for value in measured]
-        return Values(metric, signed, float(np.mean(seconds)) if seconds else 0.0, evaluator in proxies)
+        return Values(metric, signed, float(np.median(seconds)) if seconds else 0.0, evaluator in proxies)
 
     scores = {name: values(name, name, name) for name in SCORES}
     counted = [count_cost(chosen[number]).metrics() for number in numbers]

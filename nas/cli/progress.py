@@ -118,7 +118,9 @@ def _status(state: State) -> str:
     """Best so far, proposals rejected before training, trials failed."""
     best = "no network yet"
     if state.best is not None:
-        best = "best " + "  ".join(f"{n} {quantity(v)}" for n, v in state.best.metrics.items() if n in _SHOWN)
+        metrics = state.best.metrics
+        shown = [name for name in dict.fromkeys((*state.ranked_by, *_SHOWN)) if name in metrics]
+        best = "best " + "  ".join(f"{name} {quantity(metrics[name])}" for name in shown)
     if len(state.front) > 1:
         best = f"front of {len(state.front)}  {best}"
     counts = state.counts

@@ -54,6 +54,7 @@ def test_spaces(capsys: pytest.CaptureFixture[str]) -> None:
         (["search", "--space", "mobilenetv3", "--budget", "0"], "--budget must be 1 to"),
         (["search", "--space", "mobilenetv9", "--budget", "3"], "did you mean mobilenetv"),
         ([*SEARCH, "--data", "mnist"], "--data must be a known data set"),
+        ([*SEARCH, "--data", "."], "write it as imagefolder:."),
         ([*SEARCH, "--searcher", "x"], "--searcher must be a known name"),
         ([*SEARCH, "--objective", "f1"], "--objective must be a metric"),
         ([*SEARCH, "--device", "gpu"], "the device cannot be used"),
