@@ -28,6 +28,7 @@ from search_space.space_file import parse_space
 from search_space.stem import ConvStem
 
 if TYPE_CHECKING:  # worker processes load this file, and need not wait for Optuna
+    import pytest
     from optuna.samplers import BaseSampler
     from optuna.study import Study
 
@@ -295,3 +296,12 @@ def whole_times(runtime: Runtime, architecture: Architecture, runs: int = 3) -> 
     with runtime.session():
         opened = runtime.open(architecture)
         return [opened.run() for _ in range(runs)]
+
+
+def one_line_error(capsys: pytest.CaptureFixture[str]) -> str:
+    """What was printed: nothing but one line that says what is wrong."""
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("error: ")
+    assert captured.err.count("\n") == 1
+    return captured.err

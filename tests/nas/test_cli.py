@@ -7,20 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support import SMALL_SPACE, TINY_SPACE, nas
+from support import SMALL_SPACE, TINY_SPACE, nas, one_line_error
 
 from nas.cli import run
 from search_space import load_architecture, presets, references
 
 SEARCH = ("search", "--space", "mobilenetv3", "--budget", "3")
-
-
-def one_line_error(capsys: pytest.CaptureFixture[str]) -> str:
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert captured.err.startswith("error: ")
-    assert captured.err.count("\n") == 1
-    return captured.err
 
 
 @pytest.mark.parametrize("name", references())

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from support import one_line_error
 from tiny import tiny
 from torch import Tensor
 
@@ -16,14 +17,6 @@ from nas.cli import run
 from nas.export.api import export_network
 from search_space import InputError, build_model
 from search_space.architecture_file import save_architecture
-
-
-def one_line_error(capsys: pytest.CaptureFixture[str]) -> str:
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert captured.err.startswith("error: ")
-    assert captured.err.count("\n") == 1
-    return captured.err
 
 
 @pytest.mark.parametrize(
