@@ -257,7 +257,8 @@ def _renewed(history: History, pending: int) -> int:
     """
     looks = len(history)
     upto = looks - looks % (1 + pending // 8)
-    return upto if len({look.arch_id for look in history.observed[:upto]}) > 1 else looks
+    known = history.observed[:upto]
+    return upto if any(look.arch_id != known[0].arch_id for look in known) else looks
 
 
 def _fitted(looks: int) -> int:

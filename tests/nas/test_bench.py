@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support import one_line_error
 
 import nas
 from evaluators import Report, TabularEvaluator
@@ -399,10 +400,8 @@ def test_bad_requests(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("nas.benchmark.api._spread", lambda *arguments: pytest.fail("something was run"))
     assert run(["bench", "--table", str(table), *arguments]) == 2
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert captured.err.startswith(f"error: {message}") or message in captured.err
-    assert captured.err.count("\n") == 1
+    said = one_line_error(capsys)
+    assert said.startswith(f"error: {message}") or message in said
     assert list(tmp_path.iterdir()) == []
 
 

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import optuna
 import pytest
-from support import SMALL_SPACE, TINY_SPACE, FakeEvaluator, space, trials
+from support import SMALL_SPACE, TINY_SPACE, FakeEvaluator, one_line_error, space, trials
 
 from evaluators import Direction, Report
 from evaluators.proxy import SCORE
@@ -284,11 +284,7 @@ def test_a_wrong_request_is_one_line_and_leaves_nothing(
     Path("small.yaml").write_text(SMALL_SPACE)
     save_architecture(known_network(), Path("a.yaml"))
     assert nas_here(["search", "--space", "small.yaml", "--budget", "3", "--out", "run", *options]) == 2
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert captured.err.startswith("error: ")
-    assert captured.err.count("\n") == 1
-    assert message in captured.err
+    assert message in one_line_error(capsys)
     assert not Path("run").exists()
 
 

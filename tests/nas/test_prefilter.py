@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support import SMALL_SPACE, TINY_SPACE, FakeEvaluator, problem, search_loop, space, trials
+from support import SMALL_SPACE, TINY_SPACE, FakeEvaluator, one_line_error, problem, search_loop, space, trials
 
 from evaluators import EvaluationFailed, Evaluator, NoVerdict, Report
 from nas.cheap_scores import SAMPLE, CheapScores, with_cheap_scores
@@ -325,7 +325,5 @@ def test_what_is_refused_leaves_no_folder(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert run(["search", "--space", "mobilenetv3", "--budget", "2", "--out", "run", *words.split()]) == 2
-    said = capsys.readouterr().err
-    assert said.startswith("error: --p")
-    assert said.count("\n") == 1
+    assert one_line_error(capsys).startswith("error: --p")
     assert not (tmp_path / "run").exists()

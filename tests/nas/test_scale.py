@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import NO_CHOICE, space, trials
+from support import NO_CHOICE, one_line_error, space, trials
 
 import nas
 from latency import Conditions, LatencyTable, Predictor, Times, load_table, save_table
@@ -164,11 +164,7 @@ def test_a_wrong_request_is_one_line_and_exit_2(
     base: str, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     assert run(["scale", base, *arguments]) == 2
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert captured.err.startswith("error: ")
-    assert captured.err.count("\n") == 1
-    assert message in captured.err
+    assert message in one_line_error(capsys)
     assert not (tmp_path / "runs").exists()
     assert not (tmp_path / "scaled").exists()
 
