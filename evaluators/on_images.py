@@ -16,7 +16,7 @@ from evaluators.adapt import NORM_MOMENTUM, proxy_form
 from evaluators.base import EvaluationFailed, Evaluator, NoVerdict, Report, derive_seed
 from evaluators.batch_store import BatchStore
 from evaluators.batches import Batches, Form, statistics
-from evaluators.depthwise import speed_up_depthwise
+from evaluators.cpu_convolutions import speed_up_convolutions
 from evaluators.device import choose_device, fork_rng
 from evaluators.images import ImageData, ImageSource
 from evaluators.recipe import AUTO, Recipe, find_recipe
@@ -109,7 +109,7 @@ class ImageEvaluator(Evaluator):
                 network, channels, pixels = make()
                 model = network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
                 if self.device.type == "cpu":
-                    speed_up_depthwise(model)
+                    speed_up_convolutions(model)
                 train = self.split("train", channels, pixels)
                 yield from self.score(model, train, torch.Generator().manual_seed(own_seed))
             except torch.OutOfMemoryError as error:

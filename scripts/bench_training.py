@@ -25,7 +25,7 @@ from torch import nn
 
 from evaluators import ProxyTraining, find_recipe, load_images
 from evaluators.batches import Batches
-from evaluators.depthwise import speed_up_depthwise
+from evaluators.cpu_convolutions import speed_up_convolutions
 from evaluators.device import choose_device
 from evaluators.proxy import make_optimizer
 from search_space import Architecture, build_model, load_space
@@ -52,7 +52,7 @@ def bare(evaluator: ProxyTraining, architecture: Architecture, steps: int, *, st
     torch.set_num_threads(1)
     model = build_model(form).to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     if not stock:
-        speed_up_depthwise(model)
+        speed_up_convolutions(model)
     optimizer = make_optimizer(model, recipe, fused=True)
     train = evaluator.split("train", form.input_channels, form.resolution)
     images, labels = train.images[: recipe.batch_size].clone(), train.labels[: recipe.batch_size]

@@ -62,8 +62,8 @@ def test_same_seed_same_score(name: str) -> None:
 @every
 def test_all_convolutions_count_whatever_speeds_them_up(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     found = score(name, network())
-    monkeypatch.setattr("evaluators.on_images.speed_up_depthwise", lambda model: model)
-    assert found == pytest.approx(score(name, network()), rel=1e-3)
+    monkeypatch.setattr("evaluators.on_images.speed_up_convolutions", lambda model: model)
+    assert found == pytest.approx(score(name, network()), rel=5e-3)  # zico divides by what is almost nothing
 
 
 @every

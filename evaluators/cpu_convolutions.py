@@ -1,0 +1,136 @@
+"""Convolutions that train faster on the CPU than oneDNN's, which has two weaknesses where feature maps are small.
+
+A 1×1 convolution takes it up to three times as long as the same matrix product. The gradient by the weights of a
+depthwise convolution takes it up to a hundred times as long as the rest of the layer if the kernel is 5×5 or more, or
+larger than the map: with 1,536 channels of 3×3 pixels most of a whole network's training went into a single such layer.
+Kernels of 3×3 on padded images have no such trouble, so that gradient is made of those by the kernel's 3×3 parts.
+See docs/decisions/0022-convolutions-on-the-cpu.md.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+_SLOW_FROM = 5  # pixels of the kernel
+_SLOW_BELOW = 16  # pixels of the map
+_PART = 3  # pixels
+
+
+def speed_up_convolutions(model: nn.Module) -> nn.Module:
+    """Have 1×1 and depthwise convolutions computed in another way, in place; they stay convolutions in all else.
+
+    What is computed is the same but for the order of sums. For training on the CPU.
+    """
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d) and _is_as_usual(module):
+            if module.groups == 1 and module.kernel_size == module.stride == (1, 1) and module.padding == (0, 0):
+                module.__class__ = _Pointwise
+            elif module.groups == module.in_channels == module.out_channels and module.dilation == (1, 1):
+                module.__class__ = _Depthwise
+    return model
+
+
+def _is_as_usual(conv: nn.Conv2d) -> bool:
+    computed = type(conv).forward is nn.Conv2d.forward and type(conv)._conv_forward is nn.Conv2d._conv_forward
+    return computed and conv.padding_mode == "zeros" and not isinstance(conv.padding, str)
+
+
+class _Pointwise(nn.Conv2d):
+    """[N, C, H, W] → [N, C', H, W], 1×1."""
+
+    def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        if not x.is_contiguous(memory_format=torch.channels_last):  # a matrix product would have to copy it
+            return super()._conv_forward(x, weight, bias)
+        return F.linear(x.permute(0, 2, 3, 1), weight.flatten(1), bias).permute(0, 3, 1, 2)
+
+
+class _Depthwise(nn.Conv2d):
+    """[N, C, H, W] → [N, C, H', W'], a channel at a time."""
+
+    def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        kernel, size = max(weight.shape[2:]), min(x.shape[2:])
+        if not (kernel >= _SLOW_FROM and size < _SLOW_BELOW) and not size < kernel:
+            return super()._conv_forward(x, weight, bias)
+        out: Tensor = _InParts.apply(x, weight, self.stride, self.padding)
+        return out if bias is None else out + bias[:, None, None]
+
+
+class _InParts(torch.autograd.Function):
+    """Depthwise convolution whose weight gradient is computed for 3×3 parts of the kernel."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, stride: tuple[int, int], padding: tuple[int, int]) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.stride, ctx.padding = stride, padding
+        return F.conv2d(x, weight, None, stride, padding, groups=x.shape[1])
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+        x, weight = ctx.saved_tensors
+        (gradient,) = gradients
+        by_x = by_weight = None
+        if ctx.needs_input_grad[0]:
+            by_x, _ = _backward(gradient, x, weight, ctx.stride, ctx.padding, by_x=True)
+        if ctx.needs_input_grad[1]:
+            by_weight = _by_weight(gradient, x, weight, ctx.stride, ctx.padding)
+        return by_x, by_weight, None, None
+
+
+class _Axis(NamedTuple):
+    """Which places of a kernel ever see the image, along one axis, and how it has to be padded for these."""
+
+    first: int
+    count: int
+    before: int
+    after: int
+
+    @classmethod
+    def of(cls, kernel: int, size: int, out: int, stride: int, padding: int) -> _Axis:
+        reach = stride * (out - 1)
+        first = max(0, padding - reach)
+        last = min(kernel - 1, padding + size - 1)
+        return cls(first, last - first + 1, padding - first, max(0, reach + last - padding - size + 1))
+
+    @property
+    def part(self) -> int:
+        return min(_PART, self.count)
+
+    def places(self) -> list[int]:
+        """Where parts begin that cover these places; the last may overlap the one before."""
+        return [*range(0, self.count - self.part, self.part), self.count - self.part]
+
+
+def _by_weight(
+    gradient: Tensor, x: Tensor, weight: Tensor, stride: tuple[int, int], padding: tuple[int, int]
+) -> Tensor:
+    """Gradient by the kernel [C, 1, k, k']: that of each part, which sees `x` from its own place on."""
+    sizes = zip(weight.shape[2:], x.shape[2:], gradient.shape[2:], stride, padding, strict=True)
+    rows, columns = (_Axis.of(*one) for one in sizes)
+    height, width = (
+        step * (out - 1) + axis.part
+        for step, out, axis in zip(stride, gradient.shape[2:], (rows, columns), strict=True)
+    )
+    padded = F.pad(x, (columns.before, columns.after, rows.before, rows.after))
+    part = weight[:, :, : rows.part, : columns.part]
+    whole = torch.zeros_like(weight)
+    seen = whole[:, :, rows.first : rows.first + rows.count, columns.first : columns.first + columns.count]
+    for top in rows.places():
+        for left in columns.places():
+            image = padded[:, :, top : top + height, left : left + width]
+            _, found = _backward(gradient, image, part, stride, (0, 0), by_x=False)
+            seen[:, :, top : top + rows.part, left : left + columns.part] = found
+    return whole
+
+
+def _backward(
+    gradient: Tensor, x: Tensor, weight: Tensor, stride: tuple[int, int], padding: tuple[int, int], *, by_x: bool
+) -> tuple[Tensor, Tensor]:
+    """PyTorch's own gradient by `x`, or else by `weight`."""
+    by_x_, by_weight, _ = torch.ops.aten.convolution_backward(
+        gradient, x, weight, None, stride, padding, (1, 1), False, (0, 0), x.shape[1], (by_x, not by_x, False)
+    )
+    return by_x_, by_weight
