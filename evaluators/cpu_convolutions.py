@@ -9,6 +9,8 @@ See docs/decisions/0022-convolutions-on-the-cpu.md.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -21,49 +23,54 @@ _PART = 3  # pixels
 
 
 def speed_up_convolutions(model: nn.Module) -> nn.Module:
-    """Have 1×1 and depthwise convolutions computed in another way, in place; they stay convolutions in all else.
+    """Have 1×1 and depthwise convolutions computed in another way, in place; they stay the modules that they are.
 
     What is computed is the same but for the order of sums. For training on the CPU.
     """
     for module in model.modules():
-        if isinstance(module, nn.Conv2d) and _is_as_usual(module):
-            if module.groups == 1 and module.kernel_size == module.stride == (1, 1) and module.padding == (0, 0):
-                module.__class__ = _Pointwise
-            elif module.groups == module.in_channels == module.out_channels and module.dilation == (1, 1):
-                module.__class__ = _Depthwise
+        if isinstance(module, nn.Conv2d) and (faster := _faster(module)) is not None:
+            vars(module)["_conv_forward"] = faster
     return model
 
 
-def _is_as_usual(conv: nn.Conv2d) -> bool:
-    computed = type(conv).forward is nn.Conv2d.forward and type(conv)._conv_forward is nn.Conv2d._conv_forward
-    return computed and conv.padding_mode == "zeros" and not isinstance(conv.padding, str)
+_Forward = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 
 
-class _Pointwise(nn.Conv2d):
+def _faster(conv: nn.Conv2d) -> _Forward | None:
+    as_usual = type(conv)._conv_forward is nn.Conv2d._conv_forward
+    if not as_usual or conv.padding_mode != "zeros" or isinstance(conv.padding, str):
+        return None
+    if conv.groups == 1 and conv.kernel_size == conv.stride == (1, 1) and conv.padding == (0, 0):
+        return _pointwise
+    if conv.groups == conv.in_channels == conv.out_channels and conv.dilation == (1, 1):
+        # Not bound to the layer: networks that refer to themselves are not freed at once.
+        return partial(_depthwise, conv.stride, conv.padding)
+    return None
+
+
+def _pointwise(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """[N, C, H, W] → [N, C', H, W], 1×1."""
-
-    def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        if not x.is_contiguous(memory_format=torch.channels_last):  # a matrix product would have to copy it
-            return super()._conv_forward(x, weight, bias)
-        return F.linear(x.permute(0, 2, 3, 1), weight.flatten(1), bias).permute(0, 3, 1, 2)
+    if not x.is_contiguous(memory_format=torch.channels_last):  # a matrix product would have to copy it
+        return F.conv2d(x, weight, bias)
+    return F.linear(x.permute(0, 2, 3, 1), weight.flatten(1), bias).permute(0, 3, 1, 2)
 
 
-class _Depthwise(nn.Conv2d):
+def _depthwise(
+    stride: tuple[int, ...], padding: tuple[int, ...], x: Tensor, weight: Tensor, bias: Tensor | None
+) -> Tensor:
     """[N, C, H, W] → [N, C, H', W'], a channel at a time."""
-
-    def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        kernel, size = max(weight.shape[2:]), min(x.shape[2:])
-        if not (kernel >= _SLOW_FROM and size < _SLOW_BELOW) and not size < kernel:
-            return super()._conv_forward(x, weight, bias)
-        out: Tensor = _InParts.apply(x, weight, self.stride, self.padding)
-        return out if bias is None else out + bias[:, None, None]
+    kernel, size = max(weight.shape[2:]), min(x.shape[2:])
+    if size >= kernel and (kernel < _SLOW_FROM or size >= _SLOW_BELOW):
+        return F.conv2d(x, weight, bias, stride, padding, groups=x.shape[1])
+    out: Tensor = _InParts.apply(x, weight, stride, padding)
+    return out if bias is None else out + bias[:, None, None]
 
 
 class _InParts(torch.autograd.Function):
     """Depthwise convolution whose weight gradient is computed for 3×3 parts of the kernel."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, stride: tuple[int, int], padding: tuple[int, int]) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, stride: tuple[int, ...], padding: tuple[int, ...]) -> Tensor:
         ctx.save_for_backward(x, weight)
         ctx.stride, ctx.padding = stride, padding
         return F.conv2d(x, weight, None, stride, padding, groups=x.shape[1])
@@ -84,7 +91,7 @@ class _Axis(NamedTuple):
     """Which places of a kernel ever see the image, along one axis, and how it has to be padded for these."""
 
     first: int
-    count: int
+    length: int
     before: int
     after: int
 
@@ -97,15 +104,15 @@ class _Axis(NamedTuple):
 
     @property
     def part(self) -> int:
-        return min(_PART, self.count)
+        return min(_PART, self.length)
 
     def places(self) -> list[int]:
         """Where parts begin that cover these places; the last may overlap the one before."""
-        return [*range(0, self.count - self.part, self.part), self.count - self.part]
+        return [*range(0, self.length - self.part, self.part), self.length - self.part]
 
 
 def _by_weight(
-    gradient: Tensor, x: Tensor, weight: Tensor, stride: tuple[int, int], padding: tuple[int, int]
+    gradient: Tensor, x: Tensor, weight: Tensor, stride: tuple[int, ...], padding: tuple[int, ...]
 ) -> Tensor:
     """Gradient by the kernel [C, 1, k, k']: that of each part, which sees `x` from its own place on."""
     sizes = zip(weight.shape[2:], x.shape[2:], gradient.shape[2:], stride, padding, strict=True)
@@ -117,7 +124,7 @@ def _by_weight(
     padded = F.pad(x, (columns.before, columns.after, rows.before, rows.after))
     part = weight[:, :, : rows.part, : columns.part]
     whole = torch.zeros_like(weight)
-    seen = whole[:, :, rows.first : rows.first + rows.count, columns.first : columns.first + columns.count]
+    seen = whole[:, :, rows.first : rows.first + rows.length, columns.first : columns.first + columns.length]
     for top in rows.places():
         for left in columns.places():
             image = padded[:, :, top : top + height, left : left + width]
@@ -127,7 +134,7 @@ def _by_weight(
 
 
 def _backward(
-    gradient: Tensor, x: Tensor, weight: Tensor, stride: tuple[int, int], padding: tuple[int, int], *, by_x: bool
+    gradient: Tensor, x: Tensor, weight: Tensor, stride: tuple[int, ...], padding: tuple[int, ...], *, by_x: bool
 ) -> tuple[Tensor, Tensor]:
     """PyTorch's own gradient by `x`, or else by `weight`."""
     by_x_, by_weight, _ = torch.ops.aten.convolution_backward(

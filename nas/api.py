@@ -78,6 +78,9 @@ def search(
     if not time_limit_s > 0:
         raise InputError("time_limit_s must be above 0", time_limit_s)
     chosen = Settings(budget=budget, constraints=tuple(constraints), **settings)
+    chosen.refuse_idle()
+    if out is not None:
+        RunFolder(Path(out)).refuse_if_used()  # before a latency table is built, or images are read, for nothing
     loaded = space if isinstance(space, SearchSpace) else load_space(space)
     if resolutions:
         loaded = at_resolutions(loaded, resolutions)

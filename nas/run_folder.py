@@ -66,10 +66,10 @@ class RunFolder:
         if not space.plain:
             raise InputError("a search needs a space that was loaded from a file or a preset", space.name)
         folder = cls(path)
-        folder._refuse_if_used()
+        folder.refuse_if_used()
         folder.lock()
         try:
-            folder._refuse_if_used()  # somebody may have been faster
+            folder.refuse_if_used()  # somebody may have been faster
         except InputError:
             folder.unlock()
             raise
@@ -92,7 +92,8 @@ class RunFolder:
         write_whole(folder.run_file, to_yaml(plain))
         return folder
 
-    def _refuse_if_used(self) -> None:
+    def refuse_if_used(self) -> None:
+        """Raise `InputError` if something is there already."""
         if self.run_file.exists():
             remedy = f"use another --out, or `nas resume {self.path}`"
             raise InputError("there is a run already", str(self.path), remedy=remedy)

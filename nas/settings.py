@@ -157,6 +157,14 @@ class Settings:
         # The canonical spelling, so that equal requests are equal.
         object.__setattr__(self, "constraints", tuple(str(constraint) for constraint in self.parsed_constraints()))
 
+    def refuse_idle(self) -> None:
+        """Raise `InputError` for what was asked and would do nothing; a run of an older version may have it."""
+        if self.target_weight != DEFAULT_WEIGHT and not self.target:
+            raise InputError("--target-weight needs a target", self.target_weight, remedy="add --target latency_ms=20")
+        if self.final_seeds != Settings.final_seeds and not (self.finalists and self.trains_finalists):
+            rule = "--final-seeds needs finalists that are trained again"
+            raise InputError(rule, self.final_seeds, remedy="add --finalists 3 --final-proxy standard")
+
     def _default_finalists(self) -> int:
         if not self.latency and not self.trains_finalists:
             return 0

@@ -24,6 +24,7 @@ def add_to(app: typer.Typer) -> None:
 
 
 def compare(
+    context: typer.Context,
     arch: Annotated[
         list[str],
         typer.Argument(metavar="ARCH…", help="Files, runs, references, timm:NAME or torchvision:NAME."),
@@ -53,7 +54,7 @@ def compare(
 ) -> None:
     """Compare networks: counted cost, predicted and measured latency, score under one recipe."""
     from nas.architectures import resolve_network
-    from nas.cli.options import table_predictor
+    from nas.cli.options import refuse_without, table_predictor
     from nas.cli.progress import show_steps
     from nas.comparing import compare as run_compare
     from search_space.rules import Integer
@@ -66,6 +67,8 @@ def compare(
         "batch": batch,
         "memory_format": memory_format,
     }
+    if not train:
+        refuse_without("--train", context, "data", "data_root", "proxy", "train_device", "seed")
     seed = Integer(0, 2**63 - 1).check("--seed", seed)
     predictor = table_predictor(latency, interpolate)
     conditions = _conditions(measure, predictor, {name: value for name, value in asked.items() if value is not None})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -33,47 +33,59 @@ def final_line(result: SearchResult) -> str:
 
 
 def print_finalists(result: SearchResult) -> None:
-    """A row for each; the columns are those that any of them has."""
+    """What the search and training say of each, and below it how fast it is, each if there is any: no table is wider
+    than a terminal."""
+    trained = any(one.trained is not None for one in result.finalists)
+    if trained:
+        spread = any(name.endswith(_STD) for one in result.finalists for name in one.metrics())
+        title = f"trained again: {result.final_proxy} (mean{' ± standard deviation' if spread else ''})"
+    else:
+        title = "as the search found them"
+    _print_rows(f"\nfinalists, {title}", [_learned(one, trained) for one in result.finalists])
+    timed = [_timed(one) for one in result.finalists if one.times is not None]
+    if timed:
+        _print_rows("finalists, timed end to end (measured: 10th percentile)", timed)
+
+
+def _print_rows(title: str, rows: Sequence[Mapping[str, str]]) -> None:
+    """The columns are those that any row has, notes last; their names take two lines each."""
     from nas.cli.output import print_rich, table
 
-    rows = [_row(finalist) for finalist in result.finalists]
     columns = list(dict.fromkeys(name for row in rows for name in row))
     columns.sort(key=lambda name: name == "")
-    listing = table(*columns)
+    listing = table(*(name.replace(" ", "\n", 1) for name in columns))
+    listing.columns[0].no_wrap = True  # it is copied from here
     for row in rows:
         listing.add_row(*(row.get(name, "") for name in columns))
-    done = []
-    spread = (
-        " ± standard deviation"
-        if any(name.endswith(_STD) for one in result.finalists for name in one.metrics())
-        else ""
-    )
-    if any(finalist.trained is not None for finalist in result.finalists):
-        done.append(f"trained again: {result.final_proxy} (mean{spread})")
-    if any(finalist.times is not None for finalist in result.finalists):
-        done.append("timed end to end (measured: 10th percentile)")
-    print_rich(f"\nfinalists, {'; '.join(done)}", listing)
+    print_rich(title, listing)
 
 
-def _row(finalist: Finalist) -> dict[str, str]:
-    proxy, metrics = finalist.best.learned, finalist.metrics()
+def _learned(finalist: Finalist, trained: bool) -> dict[str, str]:
+    metrics = finalist.metrics()
     row = {"finalist": finalist.arch_id}
-    for name, value in proxy.items():
+    for name, value in finalist.best.learned.items():
         if name != "train_loss":
-            row[f"proxy {name}" if finalist.trained is not None else name] = f"{value:.4g}"
+            row[f"proxy {name}" if trained else name] = f"{value:.4g}"
     for name in metrics:
         if name.startswith("final_") and not name.endswith(_STD):
             row[name.replace("_", " ")] = _spread(metrics, name)
-    if "measured_reward" in metrics:
-        row["measured reward"] = f"{metrics['measured_reward']:.4g}"
-    if finalist.times is not None:
-        predicted = finalist.best.cost["latency_ms"]
-        row["predicted ms"] = f"{predicted:.3f}"
-        row["measured ms"] = f"{finalist.measured_ms:.3f}"
-        row["p50 ms"] = f"{finalist.times.p50_ms:.3f}"
-        row["error"] = f"{100 * (predicted / finalist.measured_ms - 1):+.1f} %"
     notes = [f"breaks {constraint}" for constraint in finalist.broken]
     row[""] = ", ".join([*notes, finalist.reason] if finalist.reason else notes)
+    return row
+
+
+def _timed(finalist: Finalist) -> dict[str, str]:
+    assert finalist.times is not None
+    metrics, predicted = finalist.metrics(), finalist.best.cost["latency_ms"]
+    row = {
+        "finalist": finalist.arch_id,
+        "predicted ms": f"{predicted:.3f}",
+        "measured ms": f"{finalist.measured_ms:.3f}",
+        "p50 ms": f"{finalist.times.p50_ms:.3f}",
+        "error": f"{100 * (predicted / finalist.measured_ms - 1):+.1f} %",
+    }
+    if "measured_reward" in metrics:
+        row["measured reward"] = f"{metrics['measured_reward']:.4g}"
     return row
 
 

@@ -31,6 +31,18 @@ def numbers(option: str, text: str) -> list[int] | None:
     return [Integer(1, 1_000_000).check(option, int(word)) for word in words]
 
 
+def refuse_without(needed: str, context: typer.Context, *names: str) -> None:
+    """Raise `InputError` for parameters that were given but do nothing without the option `needed`."""
+    from search_space import InputError
+
+    for name in names:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            option = f"--{name.replace('_', '-')}"
+            remedy = f"add {needed}, or leave out {option}"
+            raise InputError(f"{option} does nothing without {needed}", context.params[name], remedy=remedy)
+
+
 def table_predictor(latency: str, interpolate: bool) -> Predictor | None:
     """What `--latency` and `--interpolate` ask for; None for neither."""
     from latency import Predictor, load_table

@@ -8,11 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nas.cli.options import Arch, Interpolate, Json, numbers
+from nas.cli.options import Arch, Interpolate, Json, numbers, refuse_without
 from nas.cli.output import print_json, print_rich, quantity, show_warnings, table
 
 if TYPE_CHECKING:
     from nas.scaling import FitResult, ScalingResult
+
+_FIT_OPTIONS = (
+    *("cost", "tolerance", "budget", "run", "evaluator", "proxy", "objective", "data", "data_root", "searcher"),
+    *("seed", "workers", "executor", "ray_address", "gpus_per_trial", "device", "time_limit"),
+)
 
 
 def add_to(app: typer.Typer) -> None:
@@ -21,6 +26,7 @@ def add_to(app: typer.Typer) -> None:
 
 
 def scale(
+    context: typer.Context,
     arch: Arch = None,
     phi: Annotated[
         str | None, typer.Option(help="How far: 3, -1,0.5 or 0..7, which writes b0.yaml to b7.yaml.")
@@ -75,7 +81,9 @@ def scale(
     printed: dict[str, Any] = {}
     fitted = None
     wanted = phi is not None or bool(target)
-    if fit:
+    if not fit:
+        refuse_without("--fit", context, *_FIT_OPTIONS)
+    else:
         if wanted:
             read_wish(phi, target)  # a slip of the pen must not come to light after the fit
         _refuse_with_fit(

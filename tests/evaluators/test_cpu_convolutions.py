@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import copy
+import weakref
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from evaluators.cpu_convolutions import speed_up_convolutions
+from search_space.layers import Conv2dSame
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 7, 12])
@@ -40,8 +42,9 @@ def _compare(layer: nn.Conv2d, images: Tensor) -> Tensor:
     torch.manual_seed(0)
     plain = nn.Sequential(layer).double()
     fast = speed_up_convolutions(copy.deepcopy(plain))
-    assert type(fast[0]) is not nn.Conv2d
-    assert isinstance(fast[0], nn.Conv2d)  # for whoever looks for convolutions
+    assert "_conv_forward" in vars(fast[0])
+    copied = copy.deepcopy(fast)  # as an average of the weights does
+    assert "_conv_forward" in vars(copied[0])
     assert fast.state_dict().keys() == plain.state_dict().keys()
     found = []
     for model in (plain, fast):
@@ -69,7 +72,14 @@ def _compare(layer: nn.Conv2d, images: Tensor) -> Tensor:
 )
 def test_other_convolutions_stay(layer: nn.Conv2d) -> None:
     model = nn.Sequential(layer)
-    assert type(speed_up_convolutions(model)[0]) is nn.Conv2d
+    assert "_conv_forward" not in vars(speed_up_convolutions(model)[0])
+
+
+def test_what_pads_by_itself_is_sped_up_too() -> None:
+    images = torch.randn(4, 6, 4, 4, dtype=torch.float64).contiguous(memory_format=torch.channels_last)
+    same = Conv2dSame(6, 6, 5, 2, groups=6)
+    same.initialise()
+    _compare(same, images)
 
 
 def test_frozen_parts_get_no_gradient() -> None:
@@ -79,3 +89,10 @@ def test_frozen_parts_get_no_gradient() -> None:
     model(images).sum().backward()
     assert images.grad is not None
     assert model[0].weight.grad is None
+
+
+def test_networks_are_freed_at_once() -> None:
+    layer = speed_up_convolutions(nn.Conv2d(6, 6, 5, padding=2, groups=6))
+    freed = weakref.ref(layer)
+    del layer
+    assert freed() is None

@@ -147,6 +147,7 @@ def test_measured_and_trained_under_one_recipe(tmp_path: Path, capsys: pytest.Ca
         (["compare", "mobilenetv3-small", "--threads", "1"], "--threads says how to time, got 1; add --measure"),
         (["compare", "mobilenetv3-small", "--measure", "--runtime", "tvm"], "the runtime must be one that can be run"),
         (["compare", "mobilenetv3-small", "--interpolate"], "--interpolate needs a latency table"),
+        (["compare", "mobilenetv3-small", "--proxy", "quick"], "--proxy does nothing without --train"),
         (["compare", "mobilenetv3-small", "--train", "--data", "nothing"], "nothing"),
         (["compare", "mobilenetv3-small", "--train", "--proxy", "nothing"], "--proxy must be a fidelity"),
         (["compare", "mobilenetv3-small", "--train", "--seed", "-1"], "--seed must be 0 to"),

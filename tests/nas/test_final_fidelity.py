@@ -8,6 +8,7 @@ import pytest
 
 from evaluators import ProxyTraining, load_images, named_recipe
 from evaluators.recipe import AUTO
+from nas import api
 from nas.finalists import final_fidelity
 from nas.finalists.fidelity import SAME
 from nas.settings import Settings
@@ -32,6 +33,21 @@ from search_space import InputError
 def test_what_cannot_be_is_refused(wrong: dict[str, Any], words: str) -> None:
     with pytest.raises(InputError, match=words):
         Settings(**{"budget": 5, **wrong})
+
+
+@pytest.mark.parametrize(
+    ("idle", "words"),
+    [
+        ({"final_seeds": 5, "finalists": 0}, "--final-seeds needs finalists that are trained again, got 5"),
+        ({"final_seeds": 5, "evaluator": "zero-cost:zico"}, "--final-seeds needs finalists"),
+        ({"target_weight": -0.5}, "--target-weight needs a target"),
+    ],
+)
+def test_what_would_do_nothing_is_refused(idle: dict[str, Any], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        api.search("mobilenetv3", 5, **idle)
+    Settings(budget=5, **idle)  # as an older version may have recorded it
+    Settings(budget=5, final_seeds=5).refuse_idle()
 
 
 @pytest.mark.parametrize(

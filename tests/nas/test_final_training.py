@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import shutil
 import signal
 from collections.abc import Callable
@@ -187,14 +188,23 @@ def test_a_run_keeps_the_images_of_its_finalists(evaluator: str, photos: dict[st
     assert api.resume("run").best == result.best
 
 
-def test_what_is_printed(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_printed(here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     fidelities = ["--proxy", "tiny.yaml", "--final-proxy", "longer.yaml"]
     search = ["search", "--space", "small.yaml", *fidelities, "--workers", "1", "--budget", "4"]
     assert nas_here([*search, "--finalists", "2"]) == 0
     printed = capsys.readouterr()
     assert "training finalists: 6/6" in printed.err
-    for words in ("proxy loss", "final loss", "final accuracy", "test accuracy", "longer.yaml, 3 trainings", " ± "):
+    for words in ("final loss", "final accuracy", "test accuracy", "longer.yaml, 3 trainings", " ± "):
         assert words in printed.out
+    assert len(re.findall("proxy +proxy +proxy +final +final +final *\n", printed.out)) == 1
+    (run,) = Path("runs").iterdir()
+    with monkeypatch.context() as terminal:
+        terminal.setenv("FORCE_COLOR", "1")
+        terminal.setenv("COLUMNS", "80")
+        assert nas_here(["resume", str(run)]) == 0
+    narrow = capsys.readouterr().out
+    for finalist in json.loads((run / "summary.json").read_text())["finalists"]:
+        assert re.search(rf"^.{{,8}} {finalist['arch_id']} ", narrow, re.MULTILINE)  # not broken in two
     assert nas_here([*search, "--objective", "macs", "--constraint", "accuracy>=0.01", "--final-seeds", "1"]) == 0
     printed = capsys.readouterr()
     assert "1 training)" in printed.out

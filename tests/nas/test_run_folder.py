@@ -10,6 +10,7 @@ import optuna
 import pytest
 from support import space
 
+from nas import api
 from nas.constraints import COUNTED
 from nas.record import STUDY_NAME, TrialLog, TrialRecord
 from nas.run_folder import RunFolder
@@ -99,6 +100,8 @@ def test_a_run_is_not_overwritten(tmp_path: Path) -> None:
     (tmp_path / "other" / "mine.txt").write_text("precious")
     with pytest.raises(InputError, match="must be a new or empty folder"):
         RunFolder.create(tmp_path / "other", settings, space(), {})
+    with pytest.raises(InputError, match="there is a run already"):  # before images are read
+        api.search("mobilenetv3", 1, out=tmp_path / "run", data="npz:missing.npz")
 
 
 def test_a_second_process_is_refused(tmp_path: Path) -> None:

@@ -149,6 +149,10 @@ def test_solving_for_phi() -> None:
         (["--phi", "1", "--latency", "none.json"], "cannot read the file"),
         (["--target", "macs=1M", "--latency", "auto"], "--latency auto goes with --phi"),
         (["--phi", "1", "--out", "/proc/x"], "cannot write the file"),
+        (
+            ["--phi", "1", "--budget", "5"],
+            "--budget does nothing without --fit, got 5; add --fit, or leave out --budget",
+        ),
         (["--fit", "--alpha", "2"], "--fit finds coefficients itself, got '--alpha'"),
         (["--fit", "--family", "efficientnet-v1"], "--fit finds coefficients itself"),
         (["--fit", "--phi", "x"], "--phi must be a number, several, or a range"),
