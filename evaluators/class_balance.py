@@ -49,6 +49,6 @@ def warn_if_few(data: str, val: npt.NDArray[np.int64]) -> None:
         chance = 1.96 * (0.25 / count) ** 0.5
         warnings.warn(
             f"{data} has {count} validation images: accuracies on them are uncertain by up to ±{chance:.2f} (95 %), "
-            "and so is what ranks first; more images help, or --final-seeds to see how far trainings differ",
+            "and so is what ranks first",
             stacklevel=3,
         )

@@ -48,9 +48,14 @@ def _faster(conv: nn.Conv2d) -> _Forward | None:
     return None
 
 
+def _is_large(x: Tensor) -> bool:
+    return min(x.shape[2:]) >= _SLOW_BELOW
+
+
 def _pointwise(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """[N, C, H, W] → [N, C', H, W], 1×1."""
-    if not x.is_contiguous(memory_format=torch.channels_last):  # a matrix product would have to copy it
+    # Of other layouts a matrix product would have to make copies; on large maps it brings nothing.
+    if _is_large(x) or not x.is_contiguous(memory_format=torch.channels_last):
         return F.conv2d(x, weight, bias)
     return F.linear(x.permute(0, 2, 3, 1), weight.flatten(1), bias).permute(0, 3, 1, 2)
 
@@ -59,9 +64,9 @@ def _depthwise(
     stride: tuple[int, ...], padding: tuple[int, ...], x: Tensor, weight: Tensor, bias: Tensor | None
 ) -> Tensor:
     """[N, C, H, W] → [N, C, H', W'], a channel at a time."""
-    kernel, size = max(weight.shape[2:]), min(x.shape[2:])
-    if size >= kernel and (kernel < _SLOW_FROM or size >= _SLOW_BELOW):
-        return F.conv2d(x, weight, bias, stride, padding, groups=x.shape[1])
+    kernel = max(weight.shape[2:])
+    if kernel <= min(x.shape[2:]) and (kernel < _SLOW_FROM or _is_large(x)):
+        return F.conv2d(x, weight, bias, stride, padding, groups=weight.shape[0])
     out: Tensor = _InParts.apply(x, weight, stride, padding)
     return out if bias is None else out + bias[:, None, None]
 
@@ -100,7 +105,7 @@ class _Axis(NamedTuple):
         reach = stride * (out - 1)
         first = max(0, padding - reach)
         last = min(kernel - 1, padding + size - 1)
-        return cls(first, last - first + 1, padding - first, max(0, reach + last - padding - size + 1))
+        return cls(first, max(0, last - first + 1), padding - first, max(0, reach + last - padding - size + 1))
 
     @property
     def part(self) -> int:
@@ -115,15 +120,17 @@ def _by_weight(
     gradient: Tensor, x: Tensor, weight: Tensor, stride: tuple[int, ...], padding: tuple[int, ...]
 ) -> Tensor:
     """Gradient by the kernel [C, 1, k, k']: that of each part, which sees `x` from its own place on."""
+    whole = torch.zeros_like(weight)
     sizes = zip(weight.shape[2:], x.shape[2:], gradient.shape[2:], stride, padding, strict=True)
     rows, columns = (_Axis.of(*one) for one in sizes)
+    if not (rows.length and columns.length):  # all of the kernel sees padding alone
+        return whole
     height, width = (
         step * (out - 1) + axis.part
         for step, out, axis in zip(stride, gradient.shape[2:], (rows, columns), strict=True)
     )
     padded = F.pad(x, (columns.before, columns.after, rows.before, rows.after))
     part = weight[:, :, : rows.part, : columns.part]
-    whole = torch.zeros_like(weight)
     seen = whole[:, :, rows.first : rows.first + rows.length, columns.first : columns.first + columns.length]
     for top in rows.places():
         for left in columns.places():

@@ -92,13 +92,13 @@ class RunFolder:
         write_whole(folder.run_file, to_yaml(plain))
         return folder
 
-    def refuse_if_used(self) -> None:
-        """Raise `InputError` if something is there already."""
+    def refuse_if_used(self, option: str = "--out") -> None:
+        """Raise `InputError` if something is there already; `option` asked for it."""
         if self.run_file.exists():
-            remedy = f"use another --out, or `nas resume {self.path}`"
+            remedy = f"use another {option}, or `nas resume {self.path}`"
             raise InputError("there is a run already", str(self.path), remedy=remedy)
         if self.path.exists() and (not self.path.is_dir() or any(path.name != ".lock" for path in self.path.iterdir())):
-            raise InputError("--out must be a new or empty folder", str(self.path), remedy="use another --out")
+            raise InputError(f"{option} must be a new or empty folder", str(self.path), remedy=f"use another {option}")
 
     def discard(self) -> None:
         """Undo `create`: nothing has come of the run, and the same place may be asked for again."""

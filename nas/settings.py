@@ -163,7 +163,7 @@ class Settings:
             raise InputError("--target-weight needs a target", self.target_weight, remedy="add --target latency_ms=20")
         if self.final_seeds != Settings.final_seeds and not (self.finalists and self.trains_finalists):
             rule = "--final-seeds needs finalists that are trained again"
-            raise InputError(rule, self.final_seeds, remedy="add --finalists 3 --final-proxy standard")
+            raise InputError(rule, self.final_seeds, remedy="leave it out, or add --finalists 3 --final-proxy standard")
 
     def _default_finalists(self) -> int:
         if not self.latency and not self.trains_finalists:

@@ -41,7 +41,7 @@ def test_commands(command: str, tmp_path_factory: pytest.TempPathFactory) -> Non
     words = shlex.split(command)[1:]
     if words[0] == "search":
         words[words.index("--budget") + 1] = "1"
-        words += [] if "--final-proxy" in words else ["--finalists", "0"]
+        words += [] if {"--final-proxy", "--final-seeds"} & set(words) else ["--finalists", "0"]
         words = [word.replace("imagefolder:photos", "digits").replace("npz:mine.npz", "digits") for word in words]
     if "latency" in command:
         pytest.skip("takes minutes: see test_the_commands_about_latency")

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+import typer
+
 if TYPE_CHECKING:
     from nas.finalists import Finalist
     from nas.result import SearchResult
 
-_MEASURED = ("final_", "test_")
+_FINAL = "final_"
+_MEASURED = (_FINAL, "test_")
 _STD = "_std"
 
 
@@ -33,45 +36,48 @@ def final_line(result: SearchResult) -> str:
 
 
 def print_finalists(result: SearchResult) -> None:
-    """What the search and training say of each, and below it how fast it is, each if there is any: no table is wider
-    than a terminal."""
+    """What the search and training say of each, how fast it is, and what is wrong with it, each if there is any.
+
+    Tables of their own, as terminals are narrow.
+    """
     trained = any(one.trained is not None for one in result.finalists)
     if trained:
         spread = any(name.endswith(_STD) for one in result.finalists for name in one.metrics())
         title = f"trained again: {result.final_proxy} (mean{' ± standard deviation' if spread else ''})"
     else:
         title = "as the search found them"
-    _print_rows(f"\nfinalists, {title}", [_learned(one, trained) for one in result.finalists])
+    _print_rows(f"\nfinalists, {title}", [row for one in result.finalists for row in _learned(one, trained)])
     timed = [_timed(one) for one in result.finalists if one.times is not None]
     if timed:
         _print_rows("finalists, timed end to end (measured: 10th percentile)", timed)
+    for one in result.finalists:
+        for note in (*(f"breaks {constraint}" for constraint in one.broken), one.reason):
+            if note:
+                typer.echo(f"{one.arch_id}   {note}")
 
 
 def _print_rows(title: str, rows: Sequence[Mapping[str, str]]) -> None:
-    """The columns are those that any row has, notes last; their names take two lines each."""
+    """The columns are those that any row has; their names take two lines."""
     from nas.cli.output import print_rich, table
 
     columns = list(dict.fromkeys(name for row in rows for name in row))
-    columns.sort(key=lambda name: name == "")
     listing = table(*(name.replace(" ", "\n", 1) for name in columns))
-    listing.columns[0].no_wrap = True  # it is copied from here
     for row in rows:
         listing.add_row(*(row.get(name, "") for name in columns))
     print_rich(title, listing)
 
 
-def _learned(finalist: Finalist, trained: bool) -> dict[str, str]:
+def _learned(finalist: Finalist, trained: bool) -> list[dict[str, str]]:
+    """A row of what the search says, and below it one of what came of training it again."""
     metrics = finalist.metrics()
-    row = {"finalist": finalist.arch_id}
-    for name, value in finalist.best.learned.items():
-        if name != "train_loss":
-            row[f"proxy {name}" if trained else name] = f"{value:.4g}"
-    for name in metrics:
-        if name.startswith("final_") and not name.endswith(_STD):
-            row[name.replace("_", " ")] = _spread(metrics, name)
-    notes = [f"breaks {constraint}" for constraint in finalist.broken]
-    row[""] = ", ".join([*notes, finalist.reason] if finalist.reason else notes)
-    return row
+    by_search = {name: f"{value:.4g}" for name, value in finalist.best.learned.items() if name != "train_loss"}
+    finals = {
+        name.removeprefix(_FINAL): _spread(metrics, name)
+        for name in metrics
+        if name.startswith(_FINAL) and not name.endswith(_STD)
+    }
+    rows = [{"finalist": finalist.arch_id, **({"": "proxy"} if trained else {}), **by_search}]
+    return [*rows, {"": "final", **finals}] if finals else rows
 
 
 def _timed(finalist: Finalist) -> dict[str, str]:

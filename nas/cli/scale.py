@@ -84,7 +84,9 @@ def scale(
     if not fit:
         refuse_without("--fit", context, *_FIT_OPTIONS)
     else:
-        if wanted:
+        if not wanted:
+            refuse_without("--phi", context, "out")
+        else:
             read_wish(phi, target)  # a slip of the pen must not come to light after the fit
         _refuse_with_fit(
             family=family, alpha=alpha, beta=beta, gamma=gamma, width_mult=width_mult, resolution=resolution

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from latency import Predictor
@@ -14,6 +15,7 @@ from nas.constraints import LATENCY
 from nas.known import Known
 from nas.latency_tables import find_table
 from nas.result import SearchResult
+from nas.run_folder import RunFolder
 from nas.scaling.api import resolve_base
 from nas.scaling.fits import read_fit
 from search_space import Architecture, InputError
@@ -81,6 +83,8 @@ def fit_scaling(
     if cost == LATENCY and not latency:
         raise InputError("--cost latency_ms needs a latency table", remedy="add --latency FILE, or --latency auto")
     tolerance = TOLERANCE.check("--tolerance", tolerance)
+    if out is not None:
+        RunFolder(Path(out)).refuse_if_used("--run")
     base, _ = resolve_base(arch)
     space = scaling_space(base, {**grid, "phi": 1})
     base_cost = _cost_of(base, cost, space, latency, interpolate, on_measure)
