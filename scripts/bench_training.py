@@ -1,14 +1,14 @@
-"""How much of a bare PyTorch loop's speed proxy training keeps, what its depthwise kernels bring, and what share of a
-trial is not training.
+"""How much of a bare PyTorch loop's speed proxy training keeps, what its convolutions bring, and what share of a trial
+is not training.
 
     python scripts/bench_training.py                                      # digits, a few networks of mobilenetv3
     python scripts/bench_training.py --space nasbench-macro --data npz:FILE --rounds 7     # images of 32 px
 
 For each network, in turn in every round: a whole trial as a search runs it, and two loops of forward, backward and
 optimizer step on one batch that never changes (same network, batch size, optimizer, precision, memory format and
-thread), one with the depthwise kernels of a trial and one with PyTorch's own. Prints images a second in training as a
-ratio to the loop with the same kernels, which leaves what proxy training adds to each step; the ratio of the two loops,
-which is what the kernels bring; and the share of the trial that goes into anything but training: building, batch-norm
+thread), one with the convolutions of a trial and one with PyTorch's own. Prints images a second in training as a
+ratio to the loop with the same convolutions, which leaves what proxy training adds to each step; the ratio of the two loops,
+which is what the convolutions bring; and the share of the trial that goes into anything but training: building, batch-norm
 statistics estimated anew, validation. Run it with nothing else running.
 """
 
@@ -46,7 +46,7 @@ class Timed(ProxyTraining):
 
 
 def bare(evaluator: ProxyTraining, architecture: Architecture, steps: int, *, stock: bool) -> float:
-    """Images a second of the plainest loop, with a trial's depthwise kernels or with PyTorch's own."""
+    """Images a second of the plainest loop, with a trial's convolutions or with PyTorch's own."""
     recipe = evaluator.recipe
     form = evaluator._form(architecture)
     torch.set_num_threads(1)
@@ -105,9 +105,9 @@ def main() -> None:
             gains.append(speed["bare"] / speed["stock"])
             speeds.append(speed["bare"])
     print(f"{len(networks)} networks of {arguments.space}, {arguments.data}, {arguments.proxy}, one thread")
-    print(f"bare loop          {np.median(speeds):.0f} images/s, with the depthwise kernels of a trial")
+    print(f"bare loop          {np.median(speeds):.0f} images/s, with the convolutions of a trial")
     print(f"proxy training     {ratio(ratios, arguments.rounds)} of that")
-    print(f"these kernels      make the bare loop {ratio(gains, arguments.rounds)} times as fast as PyTorch's own do")
+    print(f"these              make the bare loop {ratio(gains, arguments.rounds)} times as fast as PyTorch's own do")
     print(f"not training       {100 * np.median(shares):.1f} % of a trial ({100 * max(shares):.1f} % at most)")
 
 
