@@ -6,10 +6,10 @@ is not training.
 
 For each network, in turn in every round: a whole trial as a search runs it, and two loops of forward, backward and
 optimizer step on one batch that never changes (same network, batch size, optimizer, precision, memory format and
-thread), one with the convolutions of a trial and one with PyTorch's own. Prints images a second in training as a
-ratio to the loop with the same convolutions, which leaves what proxy training adds to each step; the ratio of the two loops,
-which is what the convolutions bring; and the share of the trial that goes into anything but training: building, batch-norm
-statistics estimated anew, validation. Run it with nothing else running.
+thread), one with the convolutions of a trial and one with PyTorch's own. Prints images a second in training as a ratio
+to the loop with the same convolutions, which leaves what proxy training adds to each step; the ratio of the two loops,
+which is what the convolutions bring; and the share of the trial that goes into anything but training: building,
+batch-norm statistics estimated anew, validation. Run it with nothing else running.
 """
 
 from __future__ import annotations
