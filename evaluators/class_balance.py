@@ -1,4 +1,4 @@
-"""How evenly a data set's images are spread over its classes, and whether they are enough to tell networks apart."""
+"""How evenly a data set's images are spread over its classes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 
 _UNEVEN = 10
-_FEW = 100
 _LISTED_CLASSES = 20
 
 
@@ -39,16 +38,3 @@ def warn_if_uneven(data: str, train: npt.NDArray[np.int64], val: npt.NDArray[np.
         sizes = f"{names[most]!r} has {counts[most]:,} training images, {names[least]!r} {counts[least]:,}"
         guess = f"guessing one class alone is right on {majority_share(val):.1%} of the validation images"
         warnings.warn(f"{data} has uneven classes: {sizes}; {guess}, and accuracy counts images", stacklevel=3)
-
-
-def warn_if_few(data: str, val: npt.NDArray[np.int64]) -> None:
-    """Warn if there are fewer than 100 validation images, on which accuracies of equal networks differ by chance."""
-    count = len(val)
-    if count < _FEW:
-        # Of a network that is right on half of them, where it is widest.
-        chance = 1.96 * (0.25 / count) ** 0.5
-        warnings.warn(
-            f"{data} has {count} validation images: accuracies on them are uncertain by up to ±{chance:.2f} (95 %), "
-            "and so is what ranks first",
-            stacklevel=3,
-        )

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from evaluators.class_balance import warn_if_few, warn_if_uneven
+from evaluators.class_balance import warn_if_uneven
 from evaluators.decoding import read_image
 from evaluators.image_cache import Decoded, Wanted, decoded
 from evaluators.images import SPLIT_SEED, SPLITS, ImageData, ImageSource, Labels, OnProgress, split_off
@@ -81,7 +81,6 @@ class ImageFolder(ImageSource):
                 train, splits[split] = train.take(keep), train.take(take)
         self.splits: Mapping[str, Listed] = {**splits, "train": train}
         warn_if_uneven(self.name, train.labels, splits["val"].labels, self.class_names)
-        warn_if_few(self.name, splits["val"].labels)
 
     @functools.cached_property
     def mirrored(self) -> bool:  # type: ignore[override]

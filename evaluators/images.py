@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from evaluators.class_balance import counts_of, describe_counts, majority_share, warn_if_few, warn_if_uneven
+from evaluators.class_balance import counts_of, describe_counts, majority_share, warn_if_uneven
 from search_space import InputError
 from search_space.errors import WorkFailed
 
@@ -184,7 +184,6 @@ def make_image_data(
         mirrored = splits["train"].images.shape[3] == 3
     names = tuple(str(label) for label in classes)
     warn_if_uneven(name, splits["train"].labels, splits["val"].labels, names)
-    warn_if_few(name, splits["val"].labels)
     return ImageData(name, splits, len(classes), mirrored, names)
 
 

@@ -26,6 +26,7 @@ from nas.evaluation import (
     make_evaluator,
     read_images,
     refuse_changed,
+    warn_of_few_images,
 )
 from nas.finalists import final_fidelity
 from nas.known import Known
@@ -119,6 +120,7 @@ def search(
         except InputError:
             folder.discard()
             raise
+        warn_of_few_images([evaluator])  # now that nothing can be refused any more
         return begun.run(time_limit_s, on_measure, on_train)
     except KeyboardInterrupt:
         raise Interrupted(path) from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -18,6 +19,7 @@ from nas.settings import Settings
 from search_space import InputError, SearchSpace
 from search_space.errors import did_you_mean, listed
 
+_FEW_IMAGES = 100
 KINDS = ("proxy", *(f"zero-cost:{name}" for name in NAMES), "table:FILE", "noisy-table:FILE")
 """How `--evaluator` may be written. A noisy table gives one random seed's score, a table their mean."""
 
@@ -135,6 +137,17 @@ def read_images(evaluators: Iterable[Evaluator]) -> None:
     seeing = [one for one in evaluators if isinstance(one, ImageEvaluator)]
     for one in sorted(seeing, key=lambda one: (one.recipe.max_train_images, one.recipe.max_val_images), reverse=True):
         one.describe()  # which reads them
+
+
+def warn_of_few_images(evaluators: Iterable[Evaluator]) -> None:
+    """Say how far accuracies go by chance, if trained networks are validated on fewer than 100 images."""
+    trainings = [one for one in evaluators if isinstance(one, ProxyTraining)]
+    counts = [min(len(one.data.splits["val"]), one.recipe.max_val_images) for one in trainings]
+    if counts and min(counts) < _FEW_IMAGES:
+        # Of a network that is right on half of them, where it is widest.
+        chance = 1.96 * (0.25 / min(counts)) ** 0.5
+        said = f"accuracies on {min(counts)} validation images are uncertain by up to ±{chance:.2f} (95 %)"
+        warnings.warn(f"{said}, and so is what ranks first", stacklevel=3)
 
 
 def fit_space(space: SearchSpace, evaluator: Evaluator) -> SearchSpace:

@@ -30,7 +30,16 @@ from nas.auditing.measurements import AuditFolder
 from nas.auditing.measuring import cost_of, measure
 from nas.auditing.ranking import LEAST_NETWORKS, Values, rank
 from nas.auditing.result import AuditResult
-from nas.evaluation import default_workers, described, device_here, fit_evaluator, fit_space, read_images, worker_device
+from nas.evaluation import (
+    default_workers,
+    described,
+    device_here,
+    fit_evaluator,
+    fit_space,
+    read_images,
+    warn_of_few_images,
+    worker_device,
+)
 from nas.executors import make_executor
 from nas.runs import default_path
 from nas.settings import Settings
@@ -113,6 +122,7 @@ def audit(
     loaded = fit_space(loaded, evaluators["naswot"])
     chosen = _sample(loaded, networks, seed)
     _refuse_unknown(chosen, evaluators[TRUTH])
+    warn_of_few_images(evaluators.values())
     read_images(evaluators.values())
     asked = {name: described(one, settings) for name, one in evaluators.items()}
     folder = AuditFolder(
