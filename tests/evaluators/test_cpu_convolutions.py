@@ -45,6 +45,7 @@ def _compare(layer: nn.Conv2d, images: Tensor) -> Tensor:
     plain = nn.Sequential(layer).double()
     fast = speed_up_convolutions(copy.deepcopy(plain))
     assert "_conv_forward" in vars(fast[0])
+    assert type(fast[0]) is type(layer)  # for whoever looks for convolutions
     copied = copy.deepcopy(fast)  # as an average of the weights does
     assert "_conv_forward" in vars(copied[0])
     assert fast.state_dict().keys() == plain.state_dict().keys()
