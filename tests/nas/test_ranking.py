@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy.stats import kendalltau
 
-from nas.auditing import AuditResult
+from nas.auditing import AuditResult, ranking
 from nas.auditing.ranking import Values, rank
 
 TRUTH = np.random.default_rng(0).normal(size=40)
@@ -37,6 +37,17 @@ def test_the_better_score_is_told_from_macs() -> None:
     assert found["macs"].over_macs_interval == (0, 0)
     for one in found.values():
         assert one.tau_interval[0] - 1e-12 <= one.tau <= one.tau_interval[1] + 1e-12
+
+
+@pytest.mark.parametrize("pairs_at_once", [1, 100, 10**6])
+def test_tau_of_resamples_is_that_of_scipy(pairs_at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ranking, "_PAIRS_AT_ONCE", pairs_at_once)
+    rng = np.random.default_rng(0)
+    for count, values in ((4, 2), (5, 3), (40, 1_000), (41, 7)):
+        score, truth = rng.integers(values, size=(2, count)).astype(float)  # few values: many ties
+        draws = rng.integers(count, size=(50, count))
+        expected = [kendalltau(score[draw], truth[draw]).statistic for draw in draws]  # NaN where all are equal
+        assert ranking.resampled_taus(score, truth, draws) == pytest.approx(np.nan_to_num(expected), abs=1e-12)
 
 
 def test_intervals_cover_what_they_should() -> None:
