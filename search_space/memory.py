@@ -71,7 +71,7 @@ def peak_elements(module: nn.Module, input_shape: tuple[int, ...]) -> tuple[Peak
     an operation, all that it reads and writes is alive, except that a point-wise operation writes over an input which
     nobody reads later. Attention runs as matrix products and softmax, so that its scores count as a tensor.
     """
-    x = torch.zeros(1, *input_shape)
+    x = torch.empty(1, *input_shape)  # whatever is in it: filling it would take longer than many a layer
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), _Recorder(module) as recorder:
         output = module(x)
     (first,) = recorder.storages(x)

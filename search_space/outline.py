@@ -138,12 +138,20 @@ _FREE = FOLDED | {
 
 
 class _Convolutions(Watcher):
-    """Counts convolutions, and notes what else runs that might have to be counted."""
+    """Counts convolutions without computing them, and notes what else runs that might have to be counted."""
 
     def __init__(self) -> None:
         super().__init__()
         self.macs = self.activations = 0
         self.others: set[str] = set()
+
+    def run(self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        """Of a convolution, a tensor of the right shape with anything in it: shapes are all that counts."""
+        if func.overloadpacket.__name__ == "convolution":
+            shape = _convolved(*args)
+            if shape is not None:
+                return args[0].new_empty(shape)
+        return super().run(func, args, kwargs)
 
     def saw(self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any], result: Any) -> None:
         """Count it, or note its name."""
@@ -153,6 +161,27 @@ class _Convolutions(Watcher):
             self.activations += result.numel()
         elif name not in _FREE and torch.Tag.pointwise not in func.tags:
             self.others.add(name)
+
+
+def _convolved(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    transposed: bool,
+    output_padding: Sequence[int],
+    groups: int,
+) -> tuple[int, ...] | None:
+    """The shape of a convolution's output; None where PyTorch had better be asked, as it may refuse."""
+    sizes = [
+        (size + 2 * pad - step * (kernel - 1) - 1) // pace + 1
+        for size, kernel, pace, pad, step in zip(x.shape[2:], weight.shape[2:], stride, padding, dilation, strict=True)
+    ]
+    if transposed or min(sizes) < 1 or x.shape[1] != weight.shape[1] * groups:
+        return None
+    return (x.shape[0], weight.shape[0], *sizes)
 
 
 class Chain:

@@ -22,12 +22,16 @@ class Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def saw(self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any], result: Any) -> None:
         """`func`, an overload of an ATen operation, was called with these arguments and gave `result`."""
 
+    def run(self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        """The result of the operation."""
+        return func(*args, **kwargs)
+
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
         """Nothing is compiled here; to have it skipped, PyTorch would import its compiler, which takes 1.5 s."""
         return False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
+        result = self.run(func, args, kwargs or {})
         self.saw(func, args, kwargs or {}, result)
         return result
