@@ -13,7 +13,9 @@ if TYPE_CHECKING:
 
 
 def resolve(arch: str | None) -> Architecture:
-    """A YAML/JSON file, a run folder (its best), a built-in reference, or `timm:NAME`; None means the newest run.
+    """A YAML/JSON file, a run folder (its best), `RUN/ARCH_ID`, a built-in reference, or `timm:NAME`.
+
+    None means the newest run.
 
     Raises `InputError`, also for networks from elsewhere that no architecture can express.
     """
@@ -26,6 +28,10 @@ def resolve(arch: str | None) -> Architecture:
         rule = "a network of torchvision's is no architecture"
         raise InputError(rule, arch, remedy="use a built-in reference or timm:NAME; nas compare takes it as it is")
     path = newest_run() if arch is None else Path(arch)
+    if not path.suffix and not path.exists() and (path.parent / "run.yaml").is_file():
+        from nas.recorded import recorded_network
+
+        return recorded_network(path.parent, path.name)
     if path.is_dir():
         best = path / "best.yaml"
         if not best.exists():

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import moocore
 import numpy as np
 
+from nas.csv_text import csv_text
 from nas.scored import Ranking, Scored
 from search_space import Architecture, dump_architecture
 from search_space.documents import write_whole
@@ -75,15 +74,9 @@ def write_front(
         [name, one.architecture.arch_id, one.number, one.looks, *(one.metrics.get(metric, "") for metric in metrics)]
         for name, one in zip(names, front, strict=True)
     ]
-    write_whole(run / "pareto.csv", _csv(["file", "arch_id", "trial", "looks", *metrics], rows))
-    write_whole(run / "hypervolume.csv", _csv(["trial", "hypervolume"], volume.by_trial))
+    write_whole(run / "pareto.csv", csv_text(["file", "arch_id", "trial", "looks", *metrics], rows))
+    write_whole(run / "hypervolume.csv", csv_text(["trial", "hypervolume"], volume.by_trial))
     _draw(run / "pareto.png", front, scored, objectives)
-
-
-def _csv(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([header, *rows])
-    return text.getvalue()
 
 
 def _draw(path: Path, front: Sequence[Scored], scored: Sequence[Scored], objectives: Sequence[Objective]) -> None:

@@ -133,16 +133,35 @@ class TrialLog:
 
     def read(self, cost_names: tuple[str, ...]) -> list[TrialRecord]:
         """All finished trials, in order."""
-        records: list[TrialRecord] = []
-        for trial in self._study.get_trials(deepcopy=False):
-            try:
-                record = _record(trial, cost_names)
-                if records and record.ask <= records[-1].ask:
-                    raise ValueError("trials are out of order")
-            except (KeyError, TypeError, ValueError, AttributeError) as error:
-                raise _unreadable(self._path, error) from None
-            records.append(record)
-        return records
+        return _records(self._study, cost_names, self._path)
+
+
+def read_trials(path: Path, cost_names: tuple[str, ...]) -> list[TrialRecord]:
+    """All finished trials of a journal that another process may be writing; none of one that is not there yet.
+
+    Raises `InputError` if it cannot be read.
+    """
+    if not path.exists():
+        return []
+    try:
+        storage = JournalStorage(JournalFileBackend(str(path), lock_obj=_FolderIsLocked(str(path))))
+        study = optuna.load_study(study_name=STUDY_NAME, storage=storage)
+    except Exception as error:  # whatever Optuna meets in a file that somebody has edited
+        raise _unreadable(path, error) from None
+    return _records(study, cost_names, path)
+
+
+def _records(study: optuna.Study, cost_names: tuple[str, ...], path: Path) -> list[TrialRecord]:
+    records: list[TrialRecord] = []
+    for trial in study.get_trials(deepcopy=False):
+        try:
+            record = _record(trial, cost_names)
+            if records and record.ask <= records[-1].ask:
+                raise ValueError("trials are out of order")
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise _unreadable(path, error) from None
+        records.append(record)
+    return records
 
 
 def _unreadable(path: Path, error: Exception) -> InputError:

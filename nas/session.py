@@ -32,6 +32,7 @@ from nas.objective import objectives
 from nas.pareto import Hypervolume, write_front
 from nas.pruning import Pruning, make_pruning
 from nas.record import TrialLog
+from nas.recorded import NETWORKS, networks_csv
 from nas.result import BestNetwork, NothingFound, SearchResult
 from nas.run_folder import RunFolder
 from nas.scored import Scored
@@ -39,6 +40,7 @@ from nas.settings import Settings
 from nas.state import State
 from nas.target import REWARD
 from search_space import Architecture, SearchSpace
+from search_space.documents import write_whole
 from search_space.space import Genotype
 from searchers import Objective, Problem, SpaceSampler, distributions, make_sampler
 
@@ -148,14 +150,14 @@ class Session:
         except KeyboardInterrupt:
             if self._caught_up:
                 self._write_best(self._loop.state)
-                self._write_front()
+                self._write_networks()
                 self._folder.write_summary(self._result("interrupted").to_dict())
             raise
         finally:
             self._executor.close()
         late = outcome is not None and outcome.out_of_time
         ended = self._result("time limit" if late else stopped_by, outcome)
-        self._write_front()
+        self._write_networks()
         self._folder.write_summary(ended.to_dict())
         self._folder.write_best(ended.best.architecture if ended.best is not None else None)
         if ended.counts["complete"] + ended.counts["failed"] == 0 and stopped_by == "exhausted":
@@ -204,7 +206,9 @@ class Session:
             origin["final"] = {**final.provenance(), "seeds": self._request.settings.final_seeds}
         return best.architecture.replace(name=f"{space}-{arch_id}", provenance=origin)
 
-    def _write_front(self) -> None:
+    def _write_networks(self) -> None:
+        """All networks in one table, and the front, if there is one, in files of its own."""
+        write_whole(self._folder.path / NETWORKS, networks_csv(self._loop.ranked()))
         scored = self._loop.scored()
         if len(self._problem.objectives) > 1 and scored:
             front, wanted = self._loop.state.front, self._problem.objectives

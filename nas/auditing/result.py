@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from nas.auditing.ranking import Ranked
+from nas.csv_text import csv_text
 
 _FEW_NETWORKS = 20
 _FEW_TIMES = 8
@@ -94,9 +93,5 @@ class AuditResult:
 
     def to_csv(self) -> str:
         """A row for each network: its truth and all scores."""
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(["arch_id", self.truth, *(one.name for one in self.ranked)])
-        for row in zip(self.arch_ids, self.truth_values, *(one.values for one in self.ranked), strict=True):
-            writer.writerow(row)
-        return text.getvalue()
+        rows = zip(self.arch_ids, self.truth_values, *(one.values for one in self.ranked), strict=True)
+        return csv_text(["arch_id", self.truth, *(one.name for one in self.ranked)], rows)

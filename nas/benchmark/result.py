@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +10,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from nas.benchmark.truth import REGRET
+from nas.csv_text import csv_text
 
 Array = NDArray[np.float64]
 CHECKPOINTS = (25, 50, 100, 200, 300)
@@ -111,14 +110,14 @@ class BenchResult:
 
     def to_csv(self) -> str:
         """`searcher,evaluations,regret,standard_error`, at every evaluation; empty for what does not exist."""
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(["searcher", "evaluations", self.metric, "standard_error"])
-        for curve in self.curves:
-            figures = zip(curve.mean.tolist(), curve.standard_error.tolist(), strict=True)
-            for index, (mean, error) in enumerate(figures):
-                writer.writerow([curve.searcher, index + 1, _or_none(mean), _or_none(error)])
-        return text.getvalue()
+        rows = [
+            (curve.searcher, evaluations, _or_none(mean), _or_none(error))
+            for curve in self.curves
+            for evaluations, (mean, error) in enumerate(
+                zip(curve.mean.tolist(), curve.standard_error.tolist(), strict=True), start=1
+            )
+        ]
+        return csv_text(["searcher", "evaluations", self.metric, "standard_error"], rows)
 
 
 def _or_none(value: float) -> float | None:

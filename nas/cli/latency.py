@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nas.cli.options import Interpolate, Json, numbers
+from nas.cli.options import Interpolate, Json, Resolutions, numbers
 from nas.cli.output import print_json, print_rich, show_warnings, table
 
 if TYPE_CHECKING:
@@ -42,9 +42,7 @@ def build(
     dtype: Annotated[str, typer.Option(help="float32, float16 or bfloat16.")] = "float32",
     batch: Annotated[int, typer.Option(help="Images of one inference.")] = 1,
     memory_format: Annotated[str, typer.Option(help="contiguous or channels_last.")] = "contiguous",
-    resolution: Annotated[
-        str, typer.Option(help="In px, separated by commas. [default: those of the space]", show_default=False)
-    ] = "",
+    resolution: Resolutions = "",
     num_classes: Annotated[
         str,
         typer.Option(help="Separated by commas. [default: the space's own, or 10,100,1000]", show_default=False),

@@ -12,9 +12,15 @@ if TYPE_CHECKING:
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Latency = Annotated[str, typer.Option(help="A latency table.", show_default=False)]
 Interpolate = Annotated[bool, typer.Option("--interpolate", help="Fill in what the table lacks, and say so.")]
+Resolutions = Annotated[
+    str,
+    typer.Option("--resolution", help="In px, separated by commas, instead of the space's own.", show_default=False),
+]
 Arch = Annotated[
     str | None,
-    typer.Argument(metavar="[ARCH]", help="A file, a run folder, a reference or timm:NAME; left out: the newest run."),
+    typer.Argument(
+        metavar="[ARCH]", help="A file, a run folder, RUN/ARCH_ID, a reference or timm:NAME; left out: the newest run."
+    ),
 ]
 
 

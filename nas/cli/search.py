@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nas.cli.options import Json, numbers
+from nas.cli.options import Json, Resolutions, numbers
 from nas.cli.output import duration, metrics_line, print_json, show_warnings
 
 if TYPE_CHECKING:
@@ -83,9 +83,7 @@ def search(
         str,
         typer.Option(help="Stop trainings that fall behind: none, asha, hyperband or median. Needs several epochs."),
     ] = "none",
-    resolution: Annotated[
-        str, typer.Option(help="In px, separated by commas, instead of the space's own.", show_default=False)
-    ] = "",
+    resolution: Resolutions = "",
     latency: Annotated[
         str, typer.Option(help="A latency table, or auto: build or reuse one for this device.", show_default=False)
     ] = "",
@@ -225,6 +223,8 @@ def _conclude(result: SearchResult, json: bool) -> None:
         typer.echo(f"nothing was found: every network breaks a constraint when it is {how}\n")
         print_finalists(result)
         typer.echo(f"\nrun            {result.run}")
+        typer.echo("\nto have one of them all the same")
+        typer.echo(f"  nas export {result.run}/{result.finalists[0].arch_id} --to torch --out exported")
     elif result.best is None and result.counts["complete"]:
         typer.echo("nothing was found: every network breaks a limit that only its evaluation could tell")
         typer.echo(f"run            {result.run}")
