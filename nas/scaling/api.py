@@ -20,11 +20,12 @@ from nas.architectures import resolve
 from nas.constraints import COUNTED
 from nas.known import Known
 from nas.latency_tables import AUTO, find_table
+from nas.scaling.files import file_name, write_family
 from nas.scaling.fits import Fit, is_fit, newest_fit, read_fit
 from nas.scaling.result import FamilyMember, ScalingResult
 from nas.scaling.solve import solve
 from nas.target import parse_target
-from search_space import Architecture, InputError, count_cost, save_architecture
+from search_space import Architecture, InputError, count_cost
 from search_space.families import family as published
 from search_space.families import multiplied
 from search_space.footprint import refuse_too_large
@@ -69,7 +70,8 @@ def scale(
     as `"0..7"`; `target`, as `"macs=1G"`, solves for it. What it means is up to `family`, or to `alpha`, `beta` and
     `gamma`; without them, to the newest fit of this network under `runs/`, else to the paper's 1.2, 1.1 and 1.15.
     `width_mult` and `resolution` (px) are MobileNet's multipliers instead, all combinations of them.
-    `latency` is a table's file, or `auto`. Networks are written into the folder `out`, if it is given.
+    `latency` is a table's file, or `auto`. Networks are written into the folder `out`, if it is given; networks of
+    another family in it bring a warning.
     Raises `InputError` for what cannot be, before any network is built.
     """
     asked = {"phi": phi, "target": target or None, "family": family or None}
@@ -248,16 +250,8 @@ def _result(
     family = []
     for member in members:
         metrics = known.metrics(member.architecture)
-        file = None if out is None else Path(out) / f"{_label(member)}.yaml"
+        file = None if out is None else Path(out) / file_name(member)
         family.append(FamilyMember(member, metrics, metrics[chosen.cost] / at_base, file))
-    for one in family:  # now that all of them are known to be right
-        if one.file is not None:
-            save_architecture(one.architecture, one.file)
+    write_family(family)  # now that all of them are known to be right
     rule = {"rule": chosen.source} if chosen.rule is None else chosen.rule.describe()
     return ScalingResult(chosen.base, rule, chosen.source, chosen.cost, tuple(family))
-
-
-def _label(member: Member) -> str:
-    if member.phi is not None:
-        return f"b{member.phi:g}"
-    return f"w{member.width_mult:g}-r{member.architecture.resolution}"

@@ -190,6 +190,23 @@ def test_nothing_is_written_if_one_of_the_family_cannot_be(base: str, capsys: py
     assert not Path("scaled").exists()
 
 
+def test_another_family_in_the_same_folder_is_told_of(base: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["scale", base, "--phi", "0..2"]) == 0
+    assert run(["scale", base, "--phi", "1..3"]) == 0
+    Path("scaled/notes.yaml").write_text("not: ours\n")
+    save_architecture(BASE, "scaled/base.yaml")
+    assert capsys.readouterr().err == ""
+    assert run(["scale", base, "--phi", "0..1", "--alpha", "1.4"]) == 0
+    warning = capsys.readouterr().err
+    assert "scaled also holds networks of another family: b2.yaml, b3.yaml (of small)" in warning
+    save_architecture(BASE.replace(name="other", resolution=64), "other.yaml")
+    assert run(["scale", "other.yaml", "--width-mult", "0.5"]) == 0
+    assert "b0.yaml, b1.yaml, b2.yaml, b3.yaml (of small)" in capsys.readouterr().err
+    assert run(["scale", "other.yaml", "--width-mult", "0.75", "--resolution", "32,64", "--out", "apart"]) == 0
+    assert run(["scale", "other.yaml", "--width-mult", "1", "--out", "apart"]) == 0
+    assert capsys.readouterr().err == ""
+
+
 # Fits.
 
 
