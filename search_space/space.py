@@ -59,7 +59,8 @@ class TemplateSpace(SearchSpace):
 
     def describe(self) -> list[Mapping[str, Any]]:
         """Rows for the network, the stem, each stage and the head."""
-        rows: list[Mapping[str, Any]] = [{"part": "network", "resolution": self.resolution.describe()}]
+        network = {"num_classes": self.all_constants()["num_classes"], "resolution": self.resolution.describe()}
+        rows: list[Mapping[str, Any]] = [{"part": "network", **network}]
         rows.append({"part": "stem", **self.stem.describe()})
         for index, stage in enumerate(self.stages):
             rows.append({"part": f"stages[{index}]", "num_layers": stage.num_layers.describe(), **stage.describe()})

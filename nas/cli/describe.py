@@ -8,7 +8,7 @@ import typer
 
 from nas.cli.guidelines import guidelines_dict, print_guidelines
 from nas.cli.latency import prediction_dict, print_prediction
-from nas.cli.options import Arch, Interpolate, Json, Latency, table_predictor
+from nas.cli.options import Arch, Interpolate, Json, Latency, Resolutions, numbers, table_predictor
 from nas.cli.output import print_json, print_rich, quantity, table
 
 if TYPE_CHECKING:
@@ -28,18 +28,23 @@ def add_to(app: typer.Typer) -> None:
 
 def spaces(
     space: Annotated[str | None, typer.Argument(metavar="[NAME|FILE]", help="A preset or a space file.")] = None,
+    resolution: Resolutions = "",
     latency: Latency = "",
     interpolate: Interpolate = False,
     json: Json = False,
 ) -> None:
     """List the search spaces, or describe one: its choices, exact size, ranges of params, macs and memory."""
     from search_space import InputError, load_space, presets
+    from search_space.space_file import at_resolutions
 
+    pixels = numbers("--resolution", resolution)
     if space is not None:
-        _describe_space(load_space(space), table_predictor(latency, interpolate), json)
+        chosen = load_space(space)
+        predictor = table_predictor(latency, interpolate)
+        _describe_space(at_resolutions(chosen, pixels) if pixels else chosen, predictor, json)
         return
-    if latency or interpolate:
-        raise InputError("--latency and --interpolate go with one space", remedy="name a space")
+    if latency or interpolate or pixels:
+        raise InputError("--resolution, --latency and --interpolate go with one space", remedy="name a space")
     loaded = [load_space(name) for name in presets()]
     if json:
         rows = [

@@ -32,8 +32,18 @@ def test_spaces(capsys: pytest.CaptureFixture[str]) -> None:
     described = json.loads(capsys.readouterr().out)
     assert described["size"] > 10**24
     assert described["ranges"]["macs"]["min"] < 300_774_272 < described["ranges"]["macs"]["max"]
+    assert described["parts"][0]["num_classes"] == 1_000
     assert run(["spaces", "mobilenetv2"]) == 0
     assert f"{described['size']:,} distinct networks" in capsys.readouterr().out
+
+
+def test_a_space_at_other_resolutions(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["spaces", "mobilenetv2", "--resolution", "64,96", "--json"]) == 0
+    described = json.loads(capsys.readouterr().out)
+    assert described["parts"][0]["resolution"] == {"choice": [64, 96]}
+    assert described["ranges"]["macs"]["max"] < 300_774_272
+    assert run(["spaces", "--resolution", "64"]) == 2
+    assert "go with one space" in one_line_error(capsys)
 
 
 @pytest.mark.parametrize(

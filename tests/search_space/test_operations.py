@@ -101,4 +101,4 @@ def test_operations_are_described() -> None:
     assert "type" not in stage
     assert last["op conv"] == "conv, kernel_size 1, out_channels 24"
     assert "op" not in head
-    assert network == {"part": "network", "resolution": 32}
+    assert network == {"part": "network", "num_classes": 1_000, "resolution": 32}
