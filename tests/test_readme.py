@@ -12,6 +12,8 @@ from typing import get_type_hints
 import pytest
 from support import nas
 
+from nas.cli import run
+
 ROOT = Path(__file__).parents[1]
 TEXTS = [ROOT / "README.md", ROOT / "docs" / "files.md"]
 README = TEXTS[0].read_text()
@@ -34,10 +36,9 @@ def commands() -> list[str]:
 
 
 @pytest.mark.parametrize("command", commands())
-def test_commands(command: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_commands(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Searches are shortened; the rest run as written, where there is a run to work on."""
-    folder = tmp_path_factory.getbasetemp() / "readme"
-    folder.mkdir(exist_ok=True)
+    monkeypatch.chdir(tmp_path)
     words = shlex.split(command)[1:]
     if words[0] == "search":
         words[words.index("--budget") + 1] = "1"
@@ -47,8 +48,7 @@ def test_commands(command: str, tmp_path_factory: pytest.TempPathFactory) -> Non
         pytest.skip("takes minutes: see test_the_commands_about_latency")
     if words[0] in ("resume", "export") or words == ["show"] or words[:2] == ["scale", "--phi"]:
         pytest.skip("needs the run of the command before; covered by test_cli.py")
-    done = nas(*words, cwd=folder)
-    assert done.returncode == 0, done.stderr
+    assert run(words) == 0
 
 
 @pytest.mark.slow

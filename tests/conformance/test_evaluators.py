@@ -7,10 +7,10 @@ import functools
 import itertools
 import json
 import math
-import pickle
-import subprocess
-import sys
+import multiprocessing
 import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -97,18 +97,17 @@ def test_another_seed_gives_another_score_if_it_is_noisy(evaluator: Evaluator, n
     assert (len(scores) > 1) == evaluator.noisy
 
 
+@pytest.fixture(scope="module")
+def another_process() -> Iterator[ProcessPoolExecutor]:
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        yield pool
+
+
 def test_a_copy_in_another_process_gives_the_same_metrics(
-    evaluator: Evaluator, network: Architecture, tmp_path: object
+    evaluator: Evaluator, network: Architecture, another_process: ProcessPoolExecutor
 ) -> None:
     expected = result(evaluator, network).metrics
-    code = (
-        "import pickle, sys, json; evaluator, network = pickle.load(sys.stdin.buffer);"
-        "print(json.dumps(list(evaluator.evaluate(network, seed=1))[-1].metrics))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], input=pickle.dumps((evaluator, network)), capture_output=True, check=True
-    )
-    assert json.loads(done.stdout) == expected
+    assert another_process.submit(result, evaluator, network).result().metrics == expected
 
 
 def test_evaluating_leaves_the_global_state_alone(evaluator: Evaluator, network: Architecture) -> None:

@@ -20,7 +20,7 @@ from nas import api
 from nas.cli import run as nas_here
 
 assert api  # what `nas resume` needs is loaded before a search runs that must not end meanwhile
-BUDGET = 14
+BUDGET = 10
 
 
 def start(folder: Path, run: str) -> subprocess.Popen[str]:
