@@ -12,14 +12,15 @@ from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 from torch import nn
 
-from latency import Conditions, LatencyTable, Times
+from latency import Conditions, LatencyTable, Times, load_table
 from latency.runtimes import Runtime, Timed, TimedParts
 from latency.signature import to_plain
 from latency.table import Calibration, Measured
-from search_space import Architecture, SearchSpace
+from search_space import Architecture, InputError, SearchSpace
 from search_space.graph import SpaceGraph
 from search_space.parts import PartShape, parts
 
@@ -127,3 +128,11 @@ def one_line(error: BaseException, *named: str | Path) -> bool:
     """Whether an error is said in one line that names these things."""
     text = str(error)
     return len(text.splitlines()) == 1 and all(str(name) in text for name in named)
+
+
+def table_refusal(file: Path) -> str:
+    """What is said against the file."""
+    with pytest.raises(InputError) as caught:
+        load_table(file)
+    assert one_line(caught.value, file), str(caught.value)
+    return str(caught.value)
