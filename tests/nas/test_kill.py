@@ -20,15 +20,12 @@ from nas import api
 from nas.cli import run as nas_here
 
 assert api  # what `nas resume` needs is loaded before a search runs that must not end meanwhile
-BUDGET = 10
+BUDGET = 16
 
 
-def start(folder: Path, run: str) -> subprocess.Popen[str]:
-    (folder / "small.yaml").write_text(SMALL_SPACE)
-    arguments = ["search", "--space", "small.yaml", "--budget", str(BUDGET), "--out", run, "--seed", "4"]
-    arguments += ["--finalists", "0"]  # test_final_training.py kills searches while they are trained
+def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-c", "from nas.cli import main; main()", *arguments, "--workers", "2"],
+        [sys.executable, "-c", "from nas.cli import main; main()", *arguments],
         cwd=folder,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
@@ -41,43 +38,41 @@ def course(run: Path) -> list[tuple[Any, ...]]:
     return [(row["params"], row["value"], row["state"]) for row in rows if "params" in row]
 
 
-def wait_for(run: Path, trials: int) -> None:
-    journal = run / "journal.log"
+def wait_for(run: Path, count: int) -> None:
     limit = time.monotonic() + 120
     while time.monotonic() < limit:
-        if journal.exists() and journal.read_text().count('"params"') >= trials:
+        if len(trials(run)) >= count:
             return
         time.sleep(0.05)
-    raise AssertionError(f"no {trials} trials in two minutes")
+    raise AssertionError(f"no {count} trials in two minutes")
 
 
-@pytest.fixture(scope="module")
-def unbroken(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Any, ...]]:
-    folder = tmp_path_factory.mktemp("unbroken")
-    assert start(folder, "run").wait(240) == 0
-    return course(folder / "run")
-
-
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
-def test_resumed_equals_unbroken(
-    how: signal.Signals, unbroken: list[tuple[Any, ...]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    process = start(tmp_path, "run")
-    wait_for(tmp_path / "run", 3)
-    assert nas_here(["resume", str(tmp_path / "run")]) == 2
-    refusal = capsys.readouterr().err
-    assert refusal.startswith("error: another process is working on this run")
-    assert refusal.count("\n") == 1
-    process.send_signal(how)
-    _, errors = process.communicate(timeout=60)
-    assert "Traceback" not in errors
-    if how != signal.SIGKILL:
-        assert process.returncode == 1
-        assert "nas resume run" in errors
-    assert len(course(tmp_path / "run")) < BUDGET
+def test_resumed_equals_unbroken(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "small.yaml").write_text(SMALL_SPACE)
+    search = ["search", "--space", "small.yaml", "--budget", str(BUDGET), "--seed", "4", "--workers", "2"]
+    search += ["--finalists", "0"]  # test_final_training.py kills searches while they are trained
+    unbroken = start(tmp_path, *search, "--out", "unbroken")
+    _, errors = unbroken.communicate(timeout=240)
+    assert unbroken.returncode == 0, errors
+    run, words, before = tmp_path / "run", [*search, "--out", "run"], 0
+    for how in (signal.SIGKILL, signal.SIGINT, signal.SIGTERM):
+        process = start(tmp_path, *words)
+        wait_for(run, before + 1)
+        assert nas_here(["resume", str(run)]) == 2
+        refusal = capsys.readouterr().err
+        assert refusal.startswith("error: another process is working on this run")
+        assert refusal.count("\n") == 1
+        process.send_signal(how)
+        _, errors = process.communicate(timeout=60)
+        assert "Traceback" not in errors
+        if how != signal.SIGKILL:
+            assert process.returncode == 1
+            assert "nas resume run" in errors
+        words, before = ["resume", "run"], len(course(run))
+        assert before < BUDGET
     done = nas("resume", "run", "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert course(tmp_path / "run") == unbroken
+    assert course(run) == course(tmp_path / "unbroken")
     assert json.loads(done.stdout)["counts"]["complete"] == BUDGET
 
 
@@ -94,7 +89,7 @@ def check_files(run: Path) -> None:
 @pytest.mark.parametrize(
     ("searcher", "objective", "budget", "kills", "pruner"),
     [
-        ("evolution", "accuracy,macs", 100, 50, "none"),
+        ("evolution", "accuracy,macs", 60, 30, "none"),
         ("predictor", "accuracy", 30, 10, "none"),
         ("predictor", "loss", 8, 10, "asha"),
         ("tpe", "accuracy", 40, 10, "none"),
