@@ -67,8 +67,8 @@ def search(
     """Search a space for the best network, by training up to `budget` of them.
 
     `space` is a preset's name, a space file or a `SearchSpace`; `resolutions` (px) stand in for its own; `constraints`
-    are like `"macs<=200M"`; `start` are networks of the space to begin with (files, run folders, references or values);
-    further settings are the fields of `nas.settings.Settings` (`seed`, `searcher`, `data`, …).
+    are like `"macs<=200M"`; `start` are networks of the space to begin with (files, run folders, `RUN/ARCH_ID`,
+    references or values); further settings are the fields of `nas.settings.Settings` (`seed`, `searcher`, `data`, …).
     `on_change` is called as trials go on, `on_measure` as latencies are measured, before and after them, `on_score` as
     zero-cost scores are computed before them, `on_train` as finalists are trained, `on_read` as images are read from a
     folder for the first time.

@@ -28,7 +28,7 @@ def resolve(arch: str | None) -> Architecture:
         rule = "a network of torchvision's is no architecture"
         raise InputError(rule, arch, remedy="use a built-in reference or timm:NAME; nas compare takes it as it is")
     path = newest_run() if arch is None else Path(arch)
-    if not path.suffix and not path.exists() and (path.parent / "run.yaml").is_file():
+    if path.name != arch and not (path.suffix or path.exists()) and (path.parent / "run.yaml").is_file():
         from nas.recorded import recorded_network
 
         return recorded_network(path.parent, path.name)

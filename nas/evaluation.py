@@ -166,14 +166,14 @@ def fit_space(space: SearchSpace, evaluator: Evaluator) -> SearchSpace:
     return space
 
 
-def provenance(evaluator: Evaluator) -> dict[str, Any]:
-    """By what a network was scored, for its architecture file."""
-    if isinstance(evaluator, ProxyTraining):
-        return {"data": evaluator.data.name, "proxy_resolution_px": evaluator.recipe.resolution_px}
-    if isinstance(evaluator, ImageEvaluator):  # not by `describe`, which reads all the images
-        return {"evaluator": evaluator.kind, "data": evaluator.data.name}
-    described = evaluator.describe()
-    return {name: described[name] for name in ("evaluator", "file") if name in described}
+def provenance(recorded: Mapping[str, Any]) -> dict[str, Any]:
+    """By what a network was scored, for its architecture file; `recorded` is the evaluator as `run.yaml` has it."""
+    kind, data = recorded.get("evaluator"), recorded.get("data", {}).get("name")
+    if kind == "proxy":
+        plain = {"data": data, "proxy_resolution_px": recorded.get("recipe", {}).get("resolution_px")}
+    else:
+        plain = {"evaluator": kind, "data": data, "file": recorded.get("file")}
+    return {name: value for name, value in plain.items() if value is not None}
 
 
 def default_workers(evaluator: Evaluator, settings: Settings) -> int:

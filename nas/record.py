@@ -145,6 +145,8 @@ def read_trials(path: Path, cost_names: tuple[str, ...]) -> list[TrialRecord]:
         return []
     try:
         storage = JournalStorage(JournalFileBackend(str(path), lock_obj=_FolderIsLocked(str(path))))
+        if STUDY_NAME not in optuna.get_all_study_names(storage):
+            return []
         study = optuna.load_study(study_name=STUDY_NAME, storage=storage)
     except Exception as error:  # whatever Optuna meets in a file that somebody has edited
         raise _unreadable(path, error) from None

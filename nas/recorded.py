@@ -2,27 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from nas.constraints import COUNTED
+from latency import load_table
+from nas.constraints import COUNTED, Constraint, violated
 from nas.csv_text import csv_text
+from nas.evaluation import provenance
 from nas.record import TrialRecord, read_trials
 from nas.run_folder import RunFolder
 from nas.scored import Scored
-from search_space import Architecture, InputError
-
-NETWORKS = "networks.csv"
+from search_space import Architecture, InputError, load_architecture
 
 
-def networks_csv(ranked: Sequence[Scored]) -> str:
-    """A row for each network, in this order: its trial, looks and metrics."""
-    metrics = list(dict.fromkeys(name for one in ranked for name in one.metrics))
+def networks_csv(ranked: Sequence[Scored], scored: Sequence[Scored], constraints: Sequence[Constraint]) -> str:
+    """A row for each network that was scored: those that keep the limits as they rank, then those that break one."""
+    kept = {one.architecture.arch_id for one in ranked}
+    every = [*ranked, *(one for one in scored if one.architecture.arch_id not in kept)]
+    metrics = list(dict.fromkeys(name for one in every for name in one.metrics))
     rows = [
-        [one.architecture.arch_id, one.number, one.looks, *(one.metrics.get(metric, "") for metric in metrics)]
-        for one in ranked
+        [
+            one.architecture.arch_id,
+            one.number,
+            one.looks,
+            "; ".join(map(str, violated(constraints, one.metrics))),
+            *(one.metrics.get(metric, "") for metric in metrics),
+        ]
+        for one in every
     ]
-    return csv_text(["arch_id", "trial", "looks", *metrics], rows)
+    return csv_text(["arch_id", "trial", "looks", "breaks", *metrics], rows)
 
 
 def recorded_network(run: Path, arch_id: str) -> Architecture:
@@ -31,24 +41,39 @@ def recorded_network(run: Path, arch_id: str) -> Architecture:
     Raises `InputError` if no trial of the run has this `arch_id`.
     """
     folder = RunFolder(run)
-    _, space, _ = folder.read()
+    settings, space, plain = folder.read()
     trials = read_trials(folder.journal, COUNTED)
     found = [(number, record) for number, record in enumerate(trials) if record.arch_id == arch_id]
     if not found:
-        remedy = f"{run / NETWORKS} lists those that were scored"
+        listed = folder.networks_file.exists()
+        remedy = f"{folder.networks_file} lists what was scored" if listed else f"{folder.journal} has all trials"
         raise InputError("no trial of the run has this arch_id", arch_id, where=str(run), remedy=remedy)
-    number, first = found[0]
-    architecture = space.decode(space.genotype(first.params))
-    scores = _scores(architecture, found)
+    for file in (folder.best_file, *run.glob(f"pareto/*-{arch_id}.yaml")):  # which know all of it
+        if file.exists() and (written := load_architecture(file)).arch_id == arch_id:
+            return written
+    architecture = space.decode(space.genotype(found[0][1].params))
+    if architecture.arch_id != arch_id:
+        rule = f"trial {found[0][0]} of the journal must be the network of its params"
+        remedy = "restore journal.log and run.yaml from a copy"
+        raise InputError(rule, arch_id, where=str(run), remedy=remedy)
     origin = {
         **architecture.provenance,
-        "arch_id": architecture.arch_id,
+        "arch_id": arch_id,
         "run": str(run),
-        "trial": number,
+        "trial": found[0][0],
         "space": space.name,
-        **({} if scores is None else {"looks": scores.looks, "metrics": dict(scores.metrics)}),
+        **provenance(plain["evaluator"]),
     }
-    return architecture.replace(name=f"{space.name}-{architecture.arch_id}", provenance=origin)
+    scores = _scores(architecture, found)
+    if scores is not None:
+        finals = _finals(folder, arch_id)
+        origin |= {"looks": scores.looks, "metrics": {**scores.metrics, **finals}}
+        if any(name.startswith("final_") for name in finals) and "final" in plain:
+            recipe = {name: plain["final"]["recipe"].get(name) for name in ("epochs", "resolution_px")}
+            origin["final"] = {"fidelity": plain["final"]["fidelity"], **recipe, "seeds": settings.final_seeds}
+    if folder.latency_file.exists():
+        origin["latency_conditions"] = load_table(folder.latency_file).conditions.to_dict()
+    return architecture.replace(name=f"{space.name}-{arch_id}", provenance=origin)
 
 
 def _scores(architecture: Architecture, found: Sequence[tuple[int, TrialRecord]]) -> Scored | None:
@@ -62,3 +87,12 @@ def _scores(architecture: Architecture, found: Sequence[tuple[int, TrialRecord]]
         else:
             scored.look(record)
     return scored
+
+
+def _finals(folder: RunFolder, arch_id: str) -> Mapping[str, Any]:
+    """What came of it as a finalist, if the run has ended and it was one."""
+    try:
+        finalists = json.loads(folder.summary_file.read_text())["finalists"]
+        return next((dict(one["metrics"]) for one in finalists if one["arch_id"] == arch_id), {})
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}

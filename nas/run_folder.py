@@ -40,6 +40,7 @@ class RunFolder:
         self.journal = path / "journal.log"
         self.best_file = path / "best.yaml"
         self.summary_file = path / "summary.json"
+        self.networks_file = path / "networks.csv"
         self.latency_file = path / "latency.json"
         self.worker_log = path / "workers.log"
         self.scores_file = path / "zero-cost.jsonl"
@@ -162,6 +163,10 @@ class RunFolder:
             self.best_file.unlink(missing_ok=True)
         else:
             write_whole(self.best_file, dump_architecture(architecture))
+
+    def write_networks(self, text: str) -> None:
+        """Replace `networks.csv`."""
+        write_whole(self.networks_file, text)
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """Replace `summary.json`."""

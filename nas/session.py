@@ -32,7 +32,7 @@ from nas.objective import objectives
 from nas.pareto import Hypervolume, write_front
 from nas.pruning import Pruning, make_pruning
 from nas.record import TrialLog
-from nas.recorded import NETWORKS, networks_csv
+from nas.recorded import networks_csv
 from nas.result import BestNetwork, NothingFound, SearchResult
 from nas.run_folder import RunFolder
 from nas.scored import Scored
@@ -40,7 +40,6 @@ from nas.settings import Settings
 from nas.state import State
 from nas.target import REWARD
 from search_space import Architecture, SearchSpace
-from search_space.documents import write_whole
 from search_space.space import Genotype
 from searchers import Objective, Problem, SpaceSampler, distributions, make_sampler
 
@@ -103,6 +102,7 @@ class Session:
     ) -> None:
         self._started, self._earlier_s = time.monotonic(), folder.earlier_wall_time_s()
         self._folder, self._request, self._on_change = folder, request, on_change
+        self._scored_by = provenance(folder.read()[2]["evaluator"])
         settings = request.settings
         problem, passes = with_cheap_scores(
             request.problem(), settings, request.evaluator, folder.scores_file, on_score
@@ -194,7 +194,7 @@ class Session:
             "trial": best.number,
             "looks": best.looks,
             "space": space,
-            **provenance(self._request.evaluator),
+            **self._scored_by,
             "metrics": dict(metrics),
         }
         if self._table is not None:
@@ -208,8 +208,8 @@ class Session:
 
     def _write_networks(self) -> None:
         """All networks in one table, and the front, if there is one, in files of its own."""
-        write_whole(self._folder.path / NETWORKS, networks_csv(self._loop.ranked()))
         scored = self._loop.scored()
+        self._folder.write_networks(networks_csv(self._loop.ranked(), scored, self._constraints))
         if len(self._problem.objectives) > 1 and scored:
             front, wanted = self._loop.state.front, self._problem.objectives
             volume = Hypervolume(self._loop.ranking, wanted, scored)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,14 +64,17 @@ class _Recorder(Watcher):
         self.steps.append((set(self.storages((args, kwargs))), set(self.storages(written)), in_place))
 
 
-def peak_elements(module: nn.Module, input_shape: tuple[int, ...]) -> tuple[PeakElements, tuple[int, ...]]:
+def peak_elements(
+    module: nn.Module, input_shape: tuple[int, ...], new: Callable[..., Tensor] = torch.zeros
+) -> tuple[PeakElements, tuple[int, ...]]:
     """Peak memory of `module` in elements for one input of `input_shape`, and the shape of its output.
 
     The module, in eval mode, runs once. A tensor lives from the operation that makes it to the last that reads it. At
     an operation, all that it reads and writes is alive, except that a point-wise operation writes over an input which
-    nobody reads later. Attention runs as matrix products and softmax, so that its scores count as a tensor.
+    nobody reads later. Attention runs as matrix products and softmax, so that its scores count as a tensor. `new` makes
+    the input.
     """
-    x = torch.empty(1, *input_shape)  # whatever is in it: filling it would take longer than many a layer
+    x = new(1, *input_shape)
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), _Recorder(module) as recorder:
         output = module(x)
     (first,) = recorder.storages(x)

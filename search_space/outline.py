@@ -124,7 +124,8 @@ class PlainLayer(Layer):
 
     def _count(self, shape: tuple[int, ...]) -> Counted:
         with _Convolutions() as seen:
-            peak, output_shape = peak_elements(self._module, shape)
+            # Filling the input would take longer than many a layer.
+            peak, output_shape = peak_elements(self._module, shape, torch.empty)
         if seen.others:
             return _trace(self._module, shape)
         return Counted(seen.macs, seen.activations, peak, output_shape)
@@ -175,11 +176,13 @@ def _convolved(
     groups: int,
 ) -> tuple[int, ...] | None:
     """The shape of a convolution's output; None where PyTorch had better be asked, as it may refuse."""
+    if transposed or min(*stride, *dilation) < 1 or min(padding) < 0 or x.dtype != weight.dtype:
+        return None
     sizes = [
         (size + 2 * pad - step * (kernel - 1) - 1) // pace + 1
         for size, kernel, pace, pad, step in zip(x.shape[2:], weight.shape[2:], stride, padding, dilation, strict=True)
     ]
-    if transposed or min(sizes) < 1 or x.shape[1] != weight.shape[1] * groups:
+    if min(sizes) < 1 or x.shape[1] != weight.shape[1] * groups:
         return None
     return (x.shape[0], weight.shape[0], *sizes)
 

@@ -104,8 +104,9 @@ class ScalingSpace(SearchSpace):
         return ListedGraph(networks, resolutions=resolutions, num_classes=num_classes)
 
     def describe(self) -> list[Mapping[str, Any]]:
-        """One row: the base's name, and its coefficients."""
-        return [{"part": self.base.name, **{name: choice.describe() for name, choice in self.choices.items()}}]
+        """One row: the base's name and classes, and its coefficients."""
+        coefficients = {name: choice.describe() for name, choice in self.choices.items()}
+        return [{"part": self.base.name, "num_classes": self.base.num_classes, **coefficients}]
 
     def coefficients(self, architecture: Architecture) -> dict[str, float]:
         """`phi`, `alpha`, `beta` and `gamma` that stand for this network. Raises `InputError`."""

@@ -10,7 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 
 class Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Is told of each of PyTorch's operations that runs inside its `with` block, once it has run."""
+    """Runs each of PyTorch's operations inside its `with` block, or answers in its place, and is told of the result."""
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()  # type: ignore[no-untyped-call]

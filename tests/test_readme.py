@@ -37,7 +37,7 @@ def commands() -> list[str]:
 
 @pytest.mark.parametrize("command", commands())
 def test_commands(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Searches are shortened; the rest run as written, where there is a run to work on."""
+    """Searches are shortened, and what takes minutes, or needs the run of another command, is left out."""
     monkeypatch.chdir(tmp_path)
     words = shlex.split(command)[1:]
     if words[0] == "search":

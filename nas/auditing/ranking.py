@@ -139,10 +139,10 @@ def _tau(score: Array, truth: Array) -> float:
 
 
 def resampled_taus(score: Array, truth: Array, draws: NDArray[np.int64]) -> Array:
-    """The same of each resample [R] of the networks, given by their numbers [R, N].
+    """Kendall's tau-b of each resample [R] of the networks [N], given by their numbers [R, N]; 0 where it is undefined.
 
-    Each pair of networks counts as often as the resample has it. SciPy, asked once for each, would take some seconds
-    for each score.
+    Each pair of networks counts as often as the resample has it. SciPy, asked once for each, would take most of a
+    second for each score.
     """
     counts = np.zeros((len(draws), len(score)))
     np.add.at(counts, (np.arange(len(draws))[:, np.newaxis], draws), 1)

@@ -27,7 +27,7 @@ def compare(
     context: typer.Context,
     arch: Annotated[
         list[str],
-        typer.Argument(metavar="ARCH…", help="Files, runs, references, timm:NAME or torchvision:NAME."),
+        typer.Argument(metavar="ARCH…", help="Files, runs, RUN/ARCH_ID, references, timm:NAME or torchvision:NAME."),
     ],
     latency: Latency = "",
     interpolate: Interpolate = False,

@@ -165,7 +165,8 @@ def check(
 @app.command()
 def predict(
     arch: Annotated[
-        list[str], typer.Argument(metavar="ARCH…", help="Files, runs, references, timm:NAME, torchvision:NAME.")
+        list[str],
+        typer.Argument(metavar="ARCH…", help="Files, runs, RUN/ARCH_ID, references, timm:NAME, torchvision:NAME."),
     ],
     latency: Annotated[str, typer.Option(help="A latency table.")],
     interpolate: Interpolate = False,

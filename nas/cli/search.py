@@ -55,7 +55,7 @@ def search(
         typer.Option(help='Hard limit, as "latency_ms<=20", "macs<=200M", "accuracy>=0.9"; repeatable.'),
     ] = None,
     start: Annotated[
-        list[str] | None, typer.Option(help="A network to begin with: a file, a run or a reference; repeatable.")
+        list[str] | None, typer.Option(help="A network to begin with: any ARCH of `nas show`; repeatable.")
     ] = None,
     prefilter: Annotated[
         str,
@@ -228,6 +228,8 @@ def _conclude(result: SearchResult, json: bool) -> None:
     elif result.best is None and result.counts["complete"]:
         typer.echo("nothing was found: every network breaks a limit that only its evaluation could tell")
         typer.echo(f"run            {result.run}")
+        typer.echo(f"\nto have one of {result.run / 'networks.csv'} all the same")
+        typer.echo(f"  nas export {result.run}/ARCH_ID --to torch --out exported")
     elif result.best is None:
         typer.echo(f"nothing was found: every trial failed; see the reasons in {result.run / 'journal.log'}")
     else:

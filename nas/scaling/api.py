@@ -66,9 +66,10 @@ def scale(
 ) -> ScalingResult:
     """Scale a network, to one size or several.
 
-    `arch` is a file, a run folder, a reference or a value; None is the newest run. `phi` is a number, several, or text
-    as `"0..7"`; `target`, as `"macs=1G"`, solves for it. What it means is up to `family`, or to `alpha`, `beta` and
-    `gamma`; without them, to the newest fit of this network under `runs/`, else to the paper's 1.2, 1.1 and 1.15.
+    `arch` is a file, a run folder, `RUN/ARCH_ID`, a reference or a value; None is the newest run. `phi` is a number,
+    several, or text as `"0..7"`; `target`, as `"macs=1G"`, solves for it. What it means is up to `family`, or to
+    `alpha`, `beta` and `gamma`; without them, to the newest fit of this network under `runs/`, else to the paper's 1.2,
+    1.1 and 1.15.
     `width_mult` and `resolution` (px) are MobileNet's multipliers instead, all combinations of them.
     `latency` is a table's file, or `auto`. Networks are written into the folder `out`, if it is given; networks of
     another family in it bring a warning.

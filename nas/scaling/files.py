@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,37 +23,46 @@ def file_name(member: Member) -> str:
 
 
 def write_family(members: Sequence[FamilyMember]) -> None:
-    """Write all that have a file. Warns if networks that were scaled otherwise lie beside them."""
+    """Write all that have a file. Warns if networks that were scaled otherwise were there, or are still."""
     written = {one.file: one.architecture for one in members if one.file is not None}
     if not written:
         return
     folder = next(iter(written)).parent
     own = _family(next(iter(written.values())))
-    others = {
-        path: family
-        for path in sorted(folder.glob("*.yaml"))
-        if path not in written and (family := _family_in(path)) is not None and family != own
-    }
+    found = [(path, _family_in(path)) for path in sorted(folder.glob("*.yaml"))]
+    others = [(path, family) for path, family in found if family is not None and family != own]
     for file, architecture in written.items():
         save_architecture(architecture, file)
-    if others:
-        names = ", ".join(path.name for path in others)
-        bases = ", ".join(dict.fromkeys(str(family["scaled_from"].get("name")) for family in others.values()))
-        text = f"{folder} also holds networks of another family: {names} (of {bases}); another --out keeps them apart"
-        warnings.warn(text, stacklevel=2)
+    replaced = [(path, family) for path, family in others if path in written]
+    left = [(path, family) for path, family in others if path not in written]
+    for text, some in (("replaced {} of another family", replaced), ("{} there are of another family", left)):
+        if some:
+            names = ", ".join(path.name for path, _ in some)
+            bases = ", ".join(dict.fromkeys(family.base for _, family in some))
+            said = f"{folder}: {text.format(names)} (of {bases}); another --out keeps families apart"
+            warnings.warn(said, stacklevel=3)
 
 
-def _family_in(path: Path) -> dict[str, Any] | None:
+@dataclass(frozen=True)
+class _Family:
+    """A base and a rule, without what differs from member to member."""
+
+    base: str
+    arch_id: str
+    rule: Mapping[str, Any]
+
+
+def _family_in(path: Path) -> _Family | None:
     try:
         return _family(load_architecture(path))
     except InputError:  # somebody else's file
         return None
 
 
-def _family(architecture: Architecture) -> dict[str, Any] | None:
-    """Base and rule, without what differs from member to member; None for a network that was not scaled."""
+def _family(architecture: Architecture) -> _Family | None:
+    """None for a network that was not scaled."""
     base, scaling = (architecture.provenance.get(name) for name in ("scaled_from", "scaling"))
-    if not isinstance(base, dict) or not isinstance(scaling, dict):
+    if not isinstance(base, Mapping) or not isinstance(scaling, Mapping):
         return None
     rule = {name: value for name, value in scaling.items() if name not in _OF_ONE_MEMBER}
-    return {"scaled_from": base, "scaling": rule}
+    return _Family(str(base.get("name")), str(base.get("arch_id")), rule)

@@ -129,7 +129,7 @@ def test_killed_at_random_moments(
     assert last.exitcode == 0
     assert trials(run) == expected
     check_files(run)
-    for name in ("best.yaml", "pareto.csv", "hypervolume.csv"):
+    for name in ("best.yaml", "networks.csv", "pareto.csv", "hypervolume.csv"):
         if (whole / name).exists():
             assert (run / name).read_text() == (whole / name).read_text().replace(str(whole), str(run))
     results = [json.loads((folder / "summary.json").read_text()) for folder in (whole, run)]

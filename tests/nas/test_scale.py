@@ -198,10 +198,13 @@ def test_another_family_in_the_same_folder_is_told_of(base: str, capsys: pytest.
     assert capsys.readouterr().err == ""
     assert run(["scale", base, "--phi", "0..1", "--alpha", "1.4"]) == 0
     warning = capsys.readouterr().err
-    assert "scaled also holds networks of another family: b2.yaml, b3.yaml (of small)" in warning
+    assert "scaled: replaced b0.yaml, b1.yaml of another family (of small)" in warning
+    assert "scaled: b2.yaml, b3.yaml there are of another family (of small)" in warning
     save_architecture(BASE.replace(name="other", resolution=64), "other.yaml")
     assert run(["scale", "other.yaml", "--width-mult", "0.5"]) == 0
-    assert "b0.yaml, b1.yaml, b2.yaml, b3.yaml (of small)" in capsys.readouterr().err
+    warning = capsys.readouterr().err
+    assert "scaled: b0.yaml, b1.yaml, b2.yaml, b3.yaml there are of another family (of small)" in warning
+    assert "replaced" not in warning
     assert run(["scale", "other.yaml", "--width-mult", "0.75", "--resolution", "32,64", "--out", "apart"]) == 0
     assert run(["scale", "other.yaml", "--width-mult", "1", "--out", "apart"]) == 0
     assert capsys.readouterr().err == ""

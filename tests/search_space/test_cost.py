@@ -168,3 +168,33 @@ def check_whole(architecture: Architecture, shape: tuple[int, ...]) -> None:
     assert cost.macs == operations.get_total_flops() // 2
     assert cost.activations == activations.total()
     assert cost.peak_memory_bytes == 4 * peak_elements(network, shape)[0].alone
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.Conv1d(8, 6, 3, stride=2, padding=1, dilation=2),
+        nn.Conv2d(8, 12, (3, 5), stride=(2, 1), padding=(0, 2), groups=4),
+        nn.Conv2d(8, 6, 4, padding="same", dilation=3),
+        nn.Conv2d(8, 6, 3, padding=1, padding_mode="reflect"),
+        nn.Conv3d(8, 6, 2, stride=(1, 2, 3)),
+        nn.ConvTranspose2d(8, 6, 3, stride=2, output_padding=1),
+    ],
+    ids=repr,
+)
+def test_convolutions_of_all_kinds(layer: nn.Module) -> None:
+    """Most are not computed while they are counted; the one behind tells whether the shape is right."""
+    sizes = (13, 12, 11)[: layer.weight.dim() - 2]  # type: ignore[union-attr, operator]
+    output = layer(torch.zeros(1, 8, *sizes))
+    behind = nn.Linear(output.shape[-1], 1)
+    counted = count_module(nn.Sequential(layer, behind), (8, *sizes))
+    kernel = layer.weight[0].numel() if not isinstance(layer, nn.ConvTranspose2d) else 6 * 9  # type: ignore[index, union-attr, operator]
+    places = output.numel() if not isinstance(layer, nn.ConvTranspose2d) else 8 * 13 * 12
+    assert counted.macs == kernel * places + output.numel()
+    assert counted.activations == output.numel() + output.numel() // output.shape[-1]
+
+
+@pytest.mark.parametrize(("layer", "shape"), [(nn.Conv2d(8, 6, 5), (8, 4, 4)), (nn.Conv2d(8, 6, 1), (7, 4, 4))])
+def test_what_pytorch_refuses_is_not_counted(layer: nn.Module, shape: tuple[int, ...]) -> None:
+    with pytest.raises(RuntimeError):
+        count_module(layer, shape)
