@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import warnings
+from typing import Any
 
 import numpy as np
 import pytest
@@ -182,15 +183,15 @@ def check_whole(architecture: Architecture, shape: tuple[int, ...]) -> None:
     ],
     ids=repr,
 )
-def test_convolutions_of_all_kinds(layer: nn.Module) -> None:
-    """Most are not computed while they are counted; the one behind tells whether the shape is right."""
-    sizes = (13, 12, 11)[: layer.weight.dim() - 2]  # type: ignore[union-attr, operator]
+def test_convolutions_of_all_kinds(layer: Any) -> None:
+    """Most are not computed while they are counted; the layer behind fails if the shape is not right."""
+    sizes = (13, 12, 11)[: layer.weight.dim() - 2]
     output = layer(torch.zeros(1, 8, *sizes))
     behind = nn.Linear(output.shape[-1], 1)
     counted = count_module(nn.Sequential(layer, behind), (8, *sizes))
-    kernel = layer.weight[0].numel() if not isinstance(layer, nn.ConvTranspose2d) else 6 * 9  # type: ignore[index, union-attr, operator]
-    places = output.numel() if not isinstance(layer, nn.ConvTranspose2d) else 8 * 13 * 12
-    assert counted.macs == kernel * places + output.numel()
+    # Each weight of a filter once for each place of the output, or if transposed of the input.
+    places = 8 * 13 * 12 if layer.transposed else output.numel()
+    assert counted.macs == layer.weight[0].numel() * places + output.numel()
     assert counted.activations == output.numel() + output.numel() // output.shape[-1]
 
 
