@@ -106,7 +106,7 @@ class ScalingSpace(SearchSpace):
     def describe(self) -> list[Mapping[str, Any]]:
         """One row: the base's name and classes, and its coefficients."""
         coefficients = {name: choice.describe() for name, choice in self.choices.items()}
-        return [{"part": self.base.name, "num_classes": self.base.num_classes, **coefficients}]
+        return [{"part": self.base.name, "num_classes": self.all_constants()["num_classes"], **coefficients}]
 
     def coefficients(self, architecture: Architecture) -> dict[str, float]:
         """`phi`, `alpha`, `beta` and `gamma` that stand for this network. Raises `InputError`."""

@@ -98,9 +98,8 @@ def test_a_file_may_name_its_base() -> None:
     assert [family.decode((phi,)).resolution for phi in range(3)] == [224, 256, 296]
     assert family.size == 3
     assert family.all_constants()["num_classes"] == 10
-    assert family.describe() == [
-        {"part": "mobilenetv3-small", "phi": {"choice": [0, 1, 2]}, "alpha": 1.2, "beta": 1.1, "gamma": 1.15}
-    ]
+    coefficients = {"phi": {"choice": [0, 1, 2]}, "alpha": 1.2, "beta": 1.1, "gamma": 1.15}
+    assert family.describe() == [{"part": "mobilenetv3-small", "num_classes": 10, **coefficients}]
 
 
 @pytest.mark.parametrize(
