@@ -105,18 +105,19 @@ def search(
         warn_of_few_steps(evaluator.steps)
     table = dump_table(known.predictor.table) if known.predictor is not None else ""
     read_images([evaluator] if final is None else [evaluator, final.evaluator])
+    recorded = described(evaluator, chosen)
     folder = RunFolder.create(
         path,
         chosen,
         loaded,
-        described(evaluator, chosen),
+        recorded,
         table,
         [loaded.params(genotype) for genotype in genotypes],
         None if final is None else final.describe(),
     )
     try:
         try:
-            begun = Session(folder, request, on_change, on_score)
+            begun = Session(folder, request, recorded, on_change, on_score)
         except InputError:
             folder.discard()
             raise
@@ -167,7 +168,7 @@ def resume(
         known = Known(predictor, interpolate=settings.interpolate)
         genotypes = tuple(space.genotype(params) for params in plain.get("start", []))
         request = Request(settings, space, evaluator, known, genotypes, final)
-        return Session(folder, request, on_change, on_score).run(time_limit_s, on_measure, on_train)
+        return Session(folder, request, recorded, on_change, on_score).run(time_limit_s, on_measure, on_train)
     except KeyboardInterrupt:
         raise Interrupted(folder.path) from None
     finally:

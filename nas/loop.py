@@ -185,10 +185,7 @@ class SearchLoop:
 
     def _replay(self, record: TrialRecord) -> _Pending:
         """A trial of the record, as if it had just been proposed."""
-        architecture = self._space.decode(self._space.genotype(record.params))
-        if architecture.arch_id != record.arch_id:
-            rule = f"trial {self.state.replayed} of the journal must be the network of its params"
-            raise InputError(rule, record.arch_id, remedy="restore journal.log and run.yaml from a copy")
+        architecture = record.network(self._space, self.state.replayed)
         excess = {} if record.failed else self._screening.excess({**record.metrics, **record.cost})
         reported = record.reported if record.pruned else {}
         number = self._sampler.take_up(record.ask, record.params, excess, reported, record.filtered)

@@ -16,7 +16,7 @@ from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from evaluators import Direction
-from search_space import InputError
+from search_space import Architecture, InputError, SearchSpace
 from search_space.component import plain_number
 from search_space.space import Params
 
@@ -63,6 +63,15 @@ class TrialRecord:
     def pruned(self) -> bool:
         """Whether it was stopped early, and has no score for that."""
         return self.equivalents < 1
+
+    def network(self, space: SearchSpace, number: int, where: str = "") -> Architecture:
+        """What trial `number` was about. Raises `InputError` if its params stand for another network."""
+        architecture = space.decode(space.genotype(self.params))
+        if architecture.arch_id != self.arch_id:
+            rule = f"trial {number} of the journal must be the network of its params"
+            remedy = "restore journal.log and run.yaml from a copy"
+            raise InputError(rule, self.arch_id, where=where, remedy=remedy)
+        return architecture
 
 
 class _FolderIsLocked(JournalFileOpenLock):

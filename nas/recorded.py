@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from latency import load_table
+from latency import Conditions, load_table
 from nas.constraints import COUNTED, Constraint, violated
 from nas.csv_text import csv_text
 from nas.evaluation import provenance
@@ -35,6 +35,41 @@ def networks_csv(ranked: Sequence[Scored], scored: Sequence[Scored], constraints
     return csv_text(["arch_id", "trial", "looks", "breaks", *metrics], rows)
 
 
+def with_origin(
+    architecture: Architecture,
+    *,
+    run: Path,
+    trial: int,
+    space: str,
+    scored_by: Mapping[str, Any],
+    looks: int | None,
+    metrics: Mapping[str, float] | None,
+    latency_conditions: Conditions | None = None,
+    measured_conditions: Conditions | None = None,
+    final: Mapping[str, Any] | None = None,
+) -> Architecture:
+    """A network as a run's files have it: named after its space, with where it comes from as provenance.
+
+    What is None is left out, and so is `final`, how finalists were trained, if there are no such metrics.
+    """
+    trained = any(name.startswith("final_") for name in metrics or {})
+    found = {
+        "arch_id": architecture.arch_id,
+        "run": str(run),
+        "trial": trial,
+        "looks": looks,
+        "space": space,
+        **scored_by,
+        "metrics": None if metrics is None else dict(metrics),
+        "latency_conditions": latency_conditions and latency_conditions.to_dict(),
+        "measured_conditions": measured_conditions and measured_conditions.to_dict(),
+        "final": final if trained else None,
+    }
+    # What the space says of it, as how it was scaled, stays.
+    origin = {**architecture.provenance, **{name: value for name, value in found.items() if value is not None}}
+    return architecture.replace(name=f"{space}-{architecture.arch_id}", provenance=origin)
+
+
 def recorded_network(run: Path, arch_id: str) -> Architecture:
     """A network that the run evaluated, named after its space, with what was found of it as provenance.
 
@@ -51,29 +86,24 @@ def recorded_network(run: Path, arch_id: str) -> Architecture:
     for file in (folder.best_file, *run.glob(f"pareto/*-{arch_id}.yaml")):  # which know all of it
         if file.exists() and (written := load_architecture(file)).arch_id == arch_id:
             return written
-    architecture = space.decode(space.genotype(found[0][1].params))
-    if architecture.arch_id != arch_id:
-        rule = f"trial {found[0][0]} of the journal must be the network of its params"
-        remedy = "restore journal.log and run.yaml from a copy"
-        raise InputError(rule, arch_id, where=str(run), remedy=remedy)
-    origin = {
-        **architecture.provenance,
-        "arch_id": arch_id,
-        "run": str(run),
-        "trial": found[0][0],
-        "space": space.name,
-        **provenance(plain["evaluator"]),
-    }
+    number, first = found[0]
+    architecture = first.network(space, number, str(run))
     scores = _scores(architecture, found)
-    if scores is not None:
-        finals = _finals(folder, arch_id)
-        origin |= {"looks": scores.looks, "metrics": {**scores.metrics, **finals}}
-        if any(name.startswith("final_") for name in finals) and "final" in plain:
-            recipe = {name: plain["final"]["recipe"].get(name) for name in ("epochs", "resolution_px")}
-            origin["final"] = {"fidelity": plain["final"]["fidelity"], **recipe, "seeds": settings.final_seeds}
-    if folder.latency_file.exists():
-        origin["latency_conditions"] = load_table(folder.latency_file).conditions.to_dict()
-    return architecture.replace(name=f"{space.name}-{arch_id}", provenance=origin)
+    final = plain.get("final")
+    if final is not None:
+        recipe = {name: final["recipe"].get(name) for name in ("epochs", "resolution_px")}
+        final = {"fidelity": final["fidelity"], **recipe, "seeds": settings.final_seeds}
+    return with_origin(
+        architecture,
+        run=run,
+        trial=number,
+        space=space.name,
+        scored_by=provenance(plain["evaluator"]),
+        looks=None if scores is None else scores.looks,
+        metrics=None if scores is None else {**scores.metrics, **_finals(folder, arch_id)},
+        latency_conditions=load_table(folder.latency_file).conditions if folder.latency_file.exists() else None,
+        final=final,
+    )
 
 
 def _scores(architecture: Architecture, found: Sequence[tuple[int, TrialRecord]]) -> Scored | None:

@@ -6,6 +6,7 @@ import time
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from optuna.samplers import BaseSampler
 
@@ -32,7 +33,7 @@ from nas.objective import objectives
 from nas.pareto import Hypervolume, write_front
 from nas.pruning import Pruning, make_pruning
 from nas.record import TrialLog
-from nas.recorded import networks_csv
+from nas.recorded import networks_csv, with_origin
 from nas.result import BestNetwork, NothingFound, SearchResult
 from nas.run_folder import RunFolder
 from nas.scored import Scored
@@ -92,17 +93,22 @@ class Request:
 
 
 class Session:
-    """Goes on with what the folder has recorded, which may be nothing.
+    """Goes on with what the folder has recorded, which may be nothing; `recorded` is the evaluator as it has it.
 
     Raises `InputError` where it turns out, as with a cluster that does not answer, that nothing can be evaluated.
     """
 
     def __init__(
-        self, folder: RunFolder, request: Request, on_change: Callable[[State], None], on_score: OnProgress
+        self,
+        folder: RunFolder,
+        request: Request,
+        recorded: Mapping[str, Any],
+        on_change: Callable[[State], None],
+        on_score: OnProgress,
     ) -> None:
         self._started, self._earlier_s = time.monotonic(), folder.earlier_wall_time_s()
         self._folder, self._request, self._on_change = folder, request, on_change
-        self._scored_by = provenance(folder.read()[2]["evaluator"])
+        self._scored_by = provenance(recorded)
         settings = request.settings
         problem, passes = with_cheap_scores(
             request.problem(), settings, request.evaluator, folder.scores_file, on_score
@@ -186,25 +192,20 @@ class Session:
 
     def _named(self, best: Scored, metrics: Mapping[str, float]) -> Architecture:
         """A network as it is written: named after its space, with where it comes from."""
-        arch_id, space = best.architecture.arch_id, self._request.space.name
-        origin = {
-            **best.architecture.provenance,  # what the space says of it, as how it was scaled
-            "arch_id": arch_id,
-            "run": str(self._folder.path),
-            "trial": best.number,
-            "looks": best.looks,
-            "space": space,
-            **self._scored_by,
-            "metrics": dict(metrics),
-        }
-        if self._table is not None:
-            origin["latency_conditions"] = self._table.conditions.to_dict()
-            if MEASURED in metrics:
-                origin["measured_conditions"] = same_here(self._table.conditions).to_dict()
+        conditions = None if self._table is None else self._table.conditions
         final = self._request.final
-        if final is not None and any(name.startswith("final_") for name in metrics):
-            origin["final"] = {**final.provenance(), "seeds": self._request.settings.final_seeds}
-        return best.architecture.replace(name=f"{space}-{arch_id}", provenance=origin)
+        return with_origin(
+            best.architecture,
+            run=self._folder.path,
+            trial=best.number,
+            space=self._request.space.name,
+            scored_by=self._scored_by,
+            looks=best.looks,
+            metrics=metrics,
+            latency_conditions=conditions,
+            measured_conditions=None if conditions is None or MEASURED not in metrics else same_here(conditions),
+            final=None if final is None else {**final.provenance(), "seeds": self._request.settings.final_seeds},
+        )
 
     def _write_networks(self) -> None:
         """All networks in one table, and the front, if there is one, in files of its own."""
