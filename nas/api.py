@@ -105,15 +105,12 @@ def search(
         warn_of_few_steps(evaluator.steps)
     table = dump_table(known.predictor.table) if known.predictor is not None else ""
     read_images([evaluator] if final is None else [evaluator, final.evaluator])
-    recorded = described(evaluator, chosen)
+    recorded: dict[str, Any] = {
+        "evaluator": described(evaluator, chosen),
+        "final": None if final is None else final.describe(),
+    }
     folder = RunFolder.create(
-        path,
-        chosen,
-        loaded,
-        recorded,
-        table,
-        [loaded.params(genotype) for genotype in genotypes],
-        None if final is None else final.describe(),
+        path, chosen, loaded, **recorded, latency=table, start=[loaded.params(genotype) for genotype in genotypes]
     )
     try:
         try:
@@ -168,7 +165,7 @@ def resume(
         known = Known(predictor, interpolate=settings.interpolate)
         genotypes = tuple(space.genotype(params) for params in plain.get("start", []))
         request = Request(settings, space, evaluator, known, genotypes, final)
-        return Session(folder, request, recorded, on_change, on_score).run(time_limit_s, on_measure, on_train)
+        return Session(folder, request, plain, on_change, on_score).run(time_limit_s, on_measure, on_train)
     except KeyboardInterrupt:
         raise Interrupted(folder.path) from None
     finally:

@@ -41,33 +41,39 @@ def with_origin(
     run: Path,
     trial: int,
     space: str,
-    scored_by: Mapping[str, Any],
+    recorded: Mapping[str, Any],
+    final_seeds: int,
     looks: int | None,
     metrics: Mapping[str, float] | None,
     latency_conditions: Conditions | None = None,
     measured_conditions: Conditions | None = None,
-    final: Mapping[str, Any] | None = None,
 ) -> Architecture:
     """A network as a run's files have it: named after its space, with where it comes from as provenance.
 
-    What is None is left out, and so is `final`, how finalists were trained, if there are no such metrics.
+    `recorded` has what `run.yaml` says of the `evaluator` and of the `final` training, which is left out if the network
+    had none. What is None is left out, too.
     """
-    trained = any(name.startswith("final_") for name in metrics or {})
+    final = recorded.get("final") if any(name.startswith("final_") for name in metrics or {}) else None
     found = {
         "arch_id": architecture.arch_id,
         "run": str(run),
         "trial": trial,
         "looks": looks,
         "space": space,
-        **scored_by,
+        **provenance(recorded["evaluator"]),
         "metrics": None if metrics is None else dict(metrics),
         "latency_conditions": latency_conditions and latency_conditions.to_dict(),
         "measured_conditions": measured_conditions and measured_conditions.to_dict(),
-        "final": final if trained else None,
+        "final": final and _final(final, final_seeds),
     }
     # What the space says of it, as how it was scaled, stays.
     origin = {**architecture.provenance, **{name: value for name, value in found.items() if value is not None}}
     return architecture.replace(name=f"{space}-{architecture.arch_id}", provenance=origin)
+
+
+def _final(recorded: Mapping[str, Any], seeds: int) -> dict[str, Any]:
+    recipe = {name: recorded["recipe"].get(name) for name in ("epochs", "resolution_px")}
+    return {"fidelity": recorded["fidelity"], **recipe, "seeds": seeds}
 
 
 def recorded_network(run: Path, arch_id: str) -> Architecture:
@@ -89,20 +95,16 @@ def recorded_network(run: Path, arch_id: str) -> Architecture:
     number, first = found[0]
     architecture = first.network(space, number, str(run))
     scores = _scores(architecture, found)
-    final = plain.get("final")
-    if final is not None:
-        recipe = {name: final["recipe"].get(name) for name in ("epochs", "resolution_px")}
-        final = {"fidelity": final["fidelity"], **recipe, "seeds": settings.final_seeds}
     return with_origin(
         architecture,
         run=run,
         trial=number,
         space=space.name,
-        scored_by=provenance(plain["evaluator"]),
+        recorded=plain,
+        final_seeds=settings.final_seeds,
         looks=None if scores is None else scores.looks,
         metrics=None if scores is None else {**scores.metrics, **_finals(folder, arch_id)},
         latency_conditions=load_table(folder.latency_file).conditions if folder.latency_file.exists() else None,
-        final=final,
     )
 
 

@@ -13,7 +13,6 @@ from optuna.samplers import BaseSampler
 from evaluators import Evaluator
 from latency.runtimes import same_here
 from nas.cheap_scores import with_cheap_scores
-from nas.evaluation import provenance
 from nas.executors import Executor, make_executor
 from nas.finalists import (
     MEASURED,
@@ -93,7 +92,7 @@ class Request:
 
 
 class Session:
-    """Goes on with what the folder has recorded, which may be nothing; `recorded` is the evaluator as it has it.
+    """Goes on with what the folder has recorded, which may be nothing; `plain` is what `run.yaml` says.
 
     Raises `InputError` where it turns out, as with a cluster that does not answer, that nothing can be evaluated.
     """
@@ -102,13 +101,13 @@ class Session:
         self,
         folder: RunFolder,
         request: Request,
-        recorded: Mapping[str, Any],
+        plain: Mapping[str, Any],
         on_change: Callable[[State], None],
         on_score: OnProgress,
     ) -> None:
         self._started, self._earlier_s = time.monotonic(), folder.earlier_wall_time_s()
         self._folder, self._request, self._on_change = folder, request, on_change
-        self._scored_by = provenance(recorded)
+        self._plain = plain
         settings = request.settings
         problem, passes = with_cheap_scores(
             request.problem(), settings, request.evaluator, folder.scores_file, on_score
@@ -193,18 +192,17 @@ class Session:
     def _named(self, best: Scored, metrics: Mapping[str, float]) -> Architecture:
         """A network as it is written: named after its space, with where it comes from."""
         conditions = None if self._table is None else self._table.conditions
-        final = self._request.final
         return with_origin(
             best.architecture,
             run=self._folder.path,
             trial=best.number,
             space=self._request.space.name,
-            scored_by=self._scored_by,
+            recorded=self._plain,
+            final_seeds=self._request.settings.final_seeds,
             looks=best.looks,
             metrics=metrics,
             latency_conditions=conditions,
             measured_conditions=None if conditions is None or MEASURED not in metrics else same_here(conditions),
-            final=None if final is None else {**final.provenance(), "seeds": self._request.settings.final_seeds},
         )
 
     def _write_networks(self) -> None:

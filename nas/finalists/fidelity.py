@@ -48,11 +48,6 @@ class FinalFidelity:
         if "data" in recorded:
             refuse_other_data(self.describe()["data"], recorded["data"], settings, where)
 
-    def provenance(self) -> dict[str, Any]:
-        """How a network's final scores came about, for its architecture file."""
-        recipe = self.evaluator.recipe
-        return {"fidelity": self.name, "epochs": recipe.epochs, "resolution_px": recipe.resolution_px}
-
 
 def final_fidelity(
     settings: Settings,
