@@ -65,3 +65,11 @@ def parse_number(option: str, number: str, text: str) -> float:
 def violated(constraints: Sequence[Constraint], metrics: Mapping[str, float]) -> list[Constraint]:
     """The constraints that do not hold."""
     return [constraint for constraint in constraints if not constraint.holds(metrics)]
+
+
+def refuse_contradictions(constraints: Sequence[Constraint]) -> None:
+    """Raise `InputError` for two limits on one metric that no number keeps to both of."""
+    for most in constraints:
+        for least in constraints:
+            if most.at_most and not least.at_most and most.metric == least.metric and most.bound < least.bound:
+                raise InputError(f"no network has {most} and {least}", where="--constraint", remedy="leave one out")

@@ -11,7 +11,7 @@ from typing import Any
 
 import searchers
 from evaluators import ProxyTraining, recipe, sources
-from nas.constraints import Constraint, parse_constraint
+from nas.constraints import Constraint, parse_constraint, refuse_contradictions
 from nas.executors import EXECUTORS, ExecutorOptions
 from nas.objective import parse_names
 from nas.prefilter import PrefilterRule, parse_features, parse_prefilter, refuse_unfit
@@ -155,7 +155,9 @@ class Settings:
         object.__setattr__(self, "prefilter", str(prefilter or ""))
         object.__setattr__(self, "predictor_features", ",".join(features))
         # The canonical spelling, so that equal requests are equal.
-        object.__setattr__(self, "constraints", tuple(str(constraint) for constraint in self.parsed_constraints()))
+        constraints = self.parsed_constraints()
+        refuse_contradictions(constraints)
+        object.__setattr__(self, "constraints", tuple(str(constraint) for constraint in constraints))
 
     def refuse_idle(self) -> None:
         """Raise `InputError` for what was asked and would do nothing; a run of an older version may have it."""

@@ -140,6 +140,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.
         ({"constraints": ("macs<=",)}, "METRIC<=NUMBER"),
         ({"constraints": ("macs<=1.2.3",)}, "positive, finite number"),
         ({"constraints": ("macs<=0",)}, "positive, finite"),
+        ({"constraints": ("macs<=2M", "params<=9", "macs>=3M")}, "no network has macs<=2000000 and macs>=3000000"),
         ({"constraints": ("macs<=1e999",)}, "positive, finite"),
     ],
 )
