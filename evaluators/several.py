@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, ClassVar, NamedTuple
 
 from evaluators.base import Direction, EvaluationFailed, Evaluator, NoVerdict, Report, derive_seed
@@ -25,12 +25,13 @@ class Several(Evaluator):
 
     Each evaluator has a seed of its own, so that what two of them have in common is not their luck. There is a report
     before the first and one for each of its steps, so that whoever listens knows how far it is, and how long it took.
+    `known` says of a network, by its `arch_id`, which evaluators need not score it: their steps are passed over.
     """
 
     directions: ClassVar[Mapping[str, Direction]] = {}
 
-    def __init__(self, evaluators: Mapping[str, Evaluator]) -> None:
-        self.evaluators = dict(evaluators)
+    def __init__(self, evaluators: Mapping[str, Evaluator], known: Mapping[str, Collection[str]] | None = None) -> None:
+        self.evaluators, self._known = dict(evaluators), dict(known or {})
         store = BatchStore()  # many of them see the same images
         for evaluator in self.evaluators.values():
             if isinstance(evaluator, ImageEvaluator):
@@ -51,6 +52,10 @@ class Several(Evaluator):
             before += evaluator.steps
         return found
 
+    def lacking(self, arch_id: str) -> list[str]:
+        """The evaluators that are to score a network."""
+        return [name for name in self.evaluators if name not in self._known.get(arch_id, ())]
+
     def evaluate(self, architecture: Architecture, *, seed: int) -> Iterator[Report]:
         """The last report has the metrics of all.
 
@@ -61,8 +66,12 @@ class Several(Evaluator):
         kind = EvaluationFailed
         names = {score.step: name for name, score in self.scores.items()}
         before, total = 1, self.steps
+        lacking = self.lacking(architecture.arch_id)
         yield Report(before, total, {})
         for name, evaluator in self.evaluators.items():
+            if name not in lacking:
+                before += evaluator.steps
+                continue
             try:
                 for report in evaluator.evaluate(architecture, seed=derive_seed(seed, name)):
                     step = before + report.step

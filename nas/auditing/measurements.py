@@ -95,14 +95,11 @@ class AuditFolder:
         known = self.of(number, evaluator)
         return known is None or known.again
 
-    def missing(self, count: int, evaluators: Iterable[str]) -> dict[tuple[str, ...], list[int]]:
-        """Evaluators -> those of the first `count` networks that lack just these."""
-        names, found = list(evaluators), dict[tuple[str, ...], list[int]]()
-        for number in range(count):
-            lacking = tuple(name for name in names if self.lacks(number, name))
-            if lacking:
-                found.setdefault(lacking, []).append(number)
-        return found
+    def missing(self, count: int, evaluators: Iterable[str]) -> dict[int, list[str]]:
+        """Of the first `count` networks those that are not done -> the evaluators that they lack."""
+        names = list(evaluators)
+        found = {number: [name for name in names if self.lacks(number, name)] for number in range(count)}
+        return {number: lacking for number, lacking in found.items() if lacking}
 
     def append(self, measured: Measured) -> None:
         """It is on the disk when this returns."""

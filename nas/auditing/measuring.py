@@ -36,18 +36,20 @@ def measure(
     bar = _Bar(evaluators, len(chosen), on_progress)
     for _ in range(_TRIES):
         missing = folder.missing(len(chosen), evaluators)
-        groups = [(Several({name: evaluators[name] for name in names}), numbers) for names, numbers in missing.items()]
-        bar.begin(groups)
-        if not groups:
+        bar.begin(missing)
+        if not missing or time.monotonic() >= deadline:
             break
-        for several, numbers in groups:
-            if time.monotonic() < deadline:
-                executor = make(several, len(numbers))
-                try:
-                    networks = {number: chosen[number] for number in numbers}
-                    _run(folder, executor, several, networks, seed, deadline, bar)
-                finally:
-                    executor.close()
+        lacking = set[str]().union(*missing.values())
+        networks = {number: chosen[number] for number in missing}
+        several = Several(
+            {name: one for name, one in evaluators.items() if name in lacking},
+            known={networks[number].arch_id: lacking.difference(names) for number, names in missing.items()},
+        )
+        executor = make(several, len(missing))
+        try:
+            _run(folder, executor, several, networks, seed, deadline, bar)
+        finally:
+            executor.close()
 
 
 class _Bar:
@@ -58,22 +60,21 @@ class _Bar:
         self._count, self._on_progress = count, on_progress
         self._left: dict[int, float] = {}
 
-    def begin(self, groups: Sequence[tuple[Several, Sequence[int]]]) -> None:
-        """Each network of a group lacks what its evaluators tell, and no others lack anything."""
-        self._left = {number: self._share_left(several, 1) for several, numbers in groups for number in numbers}
+    def begin(self, missing: Mapping[int, Sequence[str]]) -> None:
+        """These networks lack what these evaluators tell, and no others lack anything."""
+        total = sum(self._costs.values())
+        self._left = {number: sum(self._costs[name] for name in names) / total for number, names in missing.items()}
         self._show()
 
-    def tell(self, number: int, several: Several, step: int) -> None:
+    def tell(self, number: int, arch_id: str, several: Several, step: int) -> None:
         """A step of a network's evaluation is done."""
-        self._left[number] = self._share_left(several, step)
-        self._show()
-
-    def _share_left(self, several: Several, step: int) -> float:
-        left, done = 0.0, step - 1
+        left, done, lacking = 0.0, step - 1, several.lacking(arch_id)
         for name, evaluator in several.evaluators.items():
-            left += self._costs[name] * max(0, evaluator.steps - done) / evaluator.steps
+            if name in lacking:
+                left += self._costs[name] * max(0, evaluator.steps - done) / evaluator.steps
             done = max(0, done - evaluator.steps)
-        return left / sum(self._costs.values())
+        self._left[number] = left / sum(self._costs.values())
+        self._show()
 
     def _show(self) -> None:
         self._on_progress(round(self._count - sum(self._left.values()), 3), self._count)
@@ -111,7 +112,7 @@ def _run(
             times[number][report.step] = time.perf_counter()
             for name in _ended(several, report):
                 folder.append(Measured(number, arch_id, name, *_scores(several, name, report, times[number])))
-            bar.tell(number, several, report.step)
+            bar.tell(number, arch_id, several, report.step)
         else:
             del times[number]
             if isinstance(event, Failed):
@@ -120,7 +121,7 @@ def _run(
                     if folder.lacks(number, name):
                         reason = said.get(name, event.reason)
                         folder.append(Measured(number, arch_id, name, reason=reason, again=event.again))
-            bar.tell(number, several, several.steps)
+            bar.tell(number, arch_id, several, several.steps)
 
 
 def _ended(several: Several, report: Report) -> list[str]:
@@ -137,6 +138,7 @@ def _scores(
 ) -> tuple[dict[str, float], dict[str, float]]:
     """An evaluator's metrics, and for each of its scores the seconds since it began."""
     scores = {score: of.step for score, of in several.scores.items() if of.evaluator == name}
-    begun = times[several.scores[name].step - several.evaluators[name].steps]
+    before = several.scores[name].step - several.evaluators[name].steps
+    begun = times[max(step for step in times if step <= before)]  # others may have been passed over
     metrics = {metric: value for metric, value in report.metrics.items() if metric.rpartition("/")[0] in scores}
     return metrics, {score: times[step] - begun for score, step in scores.items() if step in times}

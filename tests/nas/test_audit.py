@@ -14,6 +14,7 @@ from evaluators.zero_cost import COUNTED, SCORES
 from nas import audit
 from nas.auditing import AuditInterrupted, AuditResult
 from nas.cli import run
+from nas.executors import Executor, make_executor
 from search_space import InputError
 from search_space.errors import WorkFailed
 
@@ -93,7 +94,7 @@ def watch(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, tuple[str, ...]]]:
     plain = Several.evaluate
 
     def spied(self: Several, architecture: Any, *, seed: int) -> Any:
-        evaluated.append((architecture.arch_id, tuple(self.evaluators)))
+        evaluated.append((architecture.arch_id, tuple(self.lacking(architecture.arch_id))))
         yield from plain(self, architecture, seed=seed)
 
     monkeypatch.setattr(Several, "evaluate", spied)
@@ -107,8 +108,15 @@ def test_what_was_measured_is_not_measured_again(asked: dict[str, Any], monkeypa
     written = file.read_text().splitlines(keepends=True)
     assert len(written) == 5 * each
     file.write_text("".join(written[: 4 * each - 1]) + written[4 * each - 1][:40])  # killed while it wrote
-    evaluated = watch(monkeypatch)
+    evaluated, workers = watch(monkeypatch), list[int]()
+
+    def counted(kind: str, evaluator: Any, options: Any, log: Path) -> Executor:
+        workers.append(options.workers)
+        return make_executor(kind, evaluator, options, log)
+
+    monkeypatch.setattr("nas.auditing.api.make_executor", counted)
     again = audit(**asked)
+    assert workers == [1]  # networks that lack different things do not wait for each other
     assert dict(evaluated) == {whole.arch_ids[3]: ("truth",), whole.arch_ids[4]: (*SCORES, short, "truth")}
     assert [one.values for one in again.ranked] == [one.values for one in whole.ranked]
     assert again.truth_values == whole.truth_values
