@@ -41,7 +41,7 @@ def test_an_audit_ranks_every_score(asked: dict[str, Any], tmp_path: Path) -> No
     seen: list[tuple[float, int]] = []
     result = audit(**asked, on_progress=lambda done, total: seen.append((done, total)))
     short = asked["proxies"][0]
-    names = {*SCORES, *COUNTED, short, f"{short} accuracy", f"{short} loss"}
+    names = {*SCORES, *COUNTED, short, *(f"{short} {other}" for other in ("accuracy", "loss", "train_loss"))}
     assert {one.name for one in result.ranked} == names
     assert (result.stopped_by, result.failures, len(set(result.arch_ids))) == ("networks", {}, 5)
     assert result.resolutions_px == (32,)  # the higher of two
