@@ -25,13 +25,16 @@ class Several(Evaluator):
 
     Each evaluator has a seed of its own, so that what two of them have in common is not their luck. There is a report
     before the first and one for each of its steps, so that whoever listens knows how far it is, and how long it took.
-    `known` says of a network, by its `arch_id`, which evaluators need not score it: their steps are passed over.
+    `lacking` says of a network, by its `arch_id`, which evaluators are to score it, all by default; the steps of others
+    are passed over.
     """
 
     directions: ClassVar[Mapping[str, Direction]] = {}
 
-    def __init__(self, evaluators: Mapping[str, Evaluator], known: Mapping[str, Collection[str]] | None = None) -> None:
-        self.evaluators, self._known = dict(evaluators), dict(known or {})
+    def __init__(
+        self, evaluators: Mapping[str, Evaluator], lacking: Mapping[str, Collection[str]] | None = None
+    ) -> None:
+        self.evaluators, self._lacking = dict(evaluators), dict(lacking or {})
         store = BatchStore()  # many of them see the same images
         for evaluator in self.evaluators.values():
             if isinstance(evaluator, ImageEvaluator):
@@ -52,9 +55,9 @@ class Several(Evaluator):
             before += evaluator.steps
         return found
 
-    def lacking(self, arch_id: str) -> list[str]:
+    def lacking(self, arch_id: str) -> Collection[str]:
         """The evaluators that are to score a network."""
-        return [name for name in self.evaluators if name not in self._known.get(arch_id, ())]
+        return self._lacking.get(arch_id, self.evaluators)
 
     def evaluate(self, architecture: Architecture, *, seed: int) -> Iterator[Report]:
         """The last report has the metrics of all.

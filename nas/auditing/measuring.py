@@ -39,11 +39,11 @@ def measure(
         bar.begin(missing)
         if not missing or time.monotonic() >= deadline:
             break
-        lacking = set[str]().union(*missing.values())
+        wanted = set[str]().union(*missing.values())
         networks = {number: chosen[number] for number in missing}
         several = Several(
-            {name: one for name, one in evaluators.items() if name in lacking},
-            known={networks[number].arch_id: lacking.difference(names) for number, names in missing.items()},
+            {name: one for name, one in evaluators.items() if name in wanted},
+            lacking={chosen[number].arch_id: names for number, names in missing.items()},
         )
         executor = make(several, len(missing))
         try:
@@ -56,14 +56,14 @@ class _Bar:
     """How many networks are done."""
 
     def __init__(self, evaluators: Mapping[str, Evaluator], count: int, on_progress: OnProgress) -> None:
-        self._costs = {name: cost_of(one) for name, one in evaluators.items()}
+        costs = {name: cost_of(one) for name, one in evaluators.items()}
+        self._shares = {name: cost / sum(costs.values()) for name, cost in costs.items()}
         self._count, self._on_progress = count, on_progress
         self._left: dict[int, float] = {}
 
     def begin(self, missing: Mapping[int, Sequence[str]]) -> None:
         """These networks lack what these evaluators tell, and no others lack anything."""
-        total = sum(self._costs.values())
-        self._left = {number: sum(self._costs[name] for name in names) / total for number, names in missing.items()}
+        self._left = {number: sum(self._shares[name] for name in names) for number, names in missing.items()}
         self._show()
 
     def tell(self, number: int, arch_id: str, several: Several, step: int) -> None:
@@ -71,9 +71,9 @@ class _Bar:
         left, done, lacking = 0.0, step - 1, several.lacking(arch_id)
         for name, evaluator in several.evaluators.items():
             if name in lacking:
-                left += self._costs[name] * max(0, evaluator.steps - done) / evaluator.steps
+                left += self._shares[name] * max(0, evaluator.steps - done) / evaluator.steps
             done = max(0, done - evaluator.steps)
-        self._left[number] = left / sum(self._costs.values())
+        self._left[number] = left
         self._show()
 
     def _show(self) -> None:
