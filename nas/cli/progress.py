@@ -94,16 +94,19 @@ def show_steps(title: str) -> Iterator[Callable[[float, int], None]]:
 
 
 def _plain_steps(title: str) -> Callable[[float, int], None]:
-    started, said = time.monotonic(), [0.0]
-    first: list[float] = []
+    started = time.monotonic()
+    first: float | None = None
+    said, ended = float("-inf"), False
 
     def on_step(done: float, total: int) -> None:
-        first[:] = first or [done]  # steps of an earlier session took no time in this one
+        nonlocal first, said, ended
+        first = done if first is None else first  # steps of an earlier session took no time in this one
         now = time.monotonic()
-        if done < total and now - said[0] < _PLAIN_SECONDS:
+        ends = done >= total and not ended
+        if now - said < _PLAIN_SECONDS and not ends:
             return
-        said[0] = now
-        fresh = done - first[0]
+        said, ended = now, done >= total
+        fresh = done - first
         left = duration((now - started) / fresh * (total - done)) if fresh else "?"
         print(
             f"{title}: {round(done, 1):g}/{total}  {duration(now - started)} elapsed, {left} left",

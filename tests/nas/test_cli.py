@@ -10,6 +10,7 @@ import pytest
 from support import SMALL_SPACE, TINY_SPACE, nas, one_line_error
 
 from nas.cli import run
+from nas.cli.progress import show_steps
 from search_space import load_architecture, presets, references
 
 SEARCH = ("search", "--space", "mobilenetv3", "--budget", "3")
@@ -166,3 +167,10 @@ def test_help_needs_no_pytorch() -> None:
         check=True,
     )
     assert loaded.stdout.splitlines()[-1] == "[]"
+
+
+def test_without_a_terminal_a_bar_says_its_end_once(capsys: pytest.CaptureFixture[str]) -> None:
+    with show_steps("audit") as show:
+        for done in (0, 0.5, 1, 2, 2, 2):
+            show(done, 2)
+    assert capsys.readouterr().err == "audit: 0/2  0:00 elapsed, ? left\naudit: 2/2  0:00 elapsed, 0:00 left\n"
