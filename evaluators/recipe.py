@@ -30,6 +30,7 @@ _RULES: dict[str, Rule] = {
     "shift_share": Number(0, 0.5),
     "final_size_px": Integer(1, 4_096),
     "capacity_weight": Number(0, 10),
+    "train_loss_weight": Number(0, 1),
     "norm_images": Integer(2, 1_000_000),
     "width_mult": Number(0.05, 4),
     "ema_decay": Number(0, 1, below=True),
@@ -66,6 +67,8 @@ class Recipe:
     """Training images on which batch-norm statistics are estimated anew before validation."""
     capacity_weight: float = 0.15
     """How much capacity counts in the score that searches rank by (`evaluators.proxy.proxy_score`); 0: not at all."""
+    train_loss_weight: float = 0.75
+    """How much the last epoch's training loss counts in the loss of that score; 0: not at all. See decision 27."""
     width_mult: float = 1.0
     """All channels but the head's are multiplied by this, and rounded to 8."""
     ema_decay: float = 0.0
@@ -121,6 +124,9 @@ _SMALL_PX, _LARGE_PX = 16, 32
 _CAPACITY_WEIGHTS = {"quick": 0.2, "standard": 0.15, "thorough": 0.1}
 # Large images that are seen so often are shifted, or else they are learnt by heart: see decision 26.
 _SEEN_OFTEN, _SHIFT_SHARE = 12, 0.125  # epochs, of their size
+# What is learnt of training images is worth as much as of others while they are nearly new, and there are more of them:
+# see decision 27.
+_NEARLY_NEW, _TRAIN_LOSS_WEIGHT = 4, 0.75  # epochs, of the loss
 FIDELITIES = tuple(_LARGE)
 AUTO = "auto"
 """`standard` on a GPU, `quick` on the CPU."""
@@ -136,6 +142,7 @@ def named_recipe(fidelity: str, data: ImageSource) -> Recipe:
     extent = (_SMALL if small else _LARGE)[fidelity]
     images = min(extent.images, len(data.splits["train"]))
     epochs = min(extent.most_epochs, max(2, extent.shown // images))
+    shift_share = _SHIFT_SHARE if epochs >= _SEEN_OFTEN and not small else 0.0
     return Recipe(
         resolution_px=_SMALL_PX if small else _LARGE_PX,
         epochs=epochs,
@@ -143,9 +150,15 @@ def named_recipe(fidelity: str, data: ImageSource) -> Recipe:
         max_val_images=2_000,
         batch_size=32 if small else 16,
         flip=data.mirrored,
-        shift_share=_SHIFT_SHARE if epochs >= _SEEN_OFTEN and not small else 0.0,
+        shift_share=shift_share,
         capacity_weight=_CAPACITY_WEIGHTS[fidelity],
+        train_loss_weight=_train_loss_weight(epochs, shift_share),
     )
+
+
+def _train_loss_weight(epochs: int, shift_share: float) -> float:
+    """None where images may be learnt by heart, as what is known of them then says little of others."""
+    return _TRAIN_LOSS_WEIGHT if epochs <= _NEARLY_NEW or shift_share else 0.0
 
 
 def training_cost(recipe: Recipe, data: ImageSource) -> float:
@@ -165,7 +178,8 @@ def find_recipe(text: str, data: ImageSource, device: torch.device, *, option: s
     fields of `Recipe`.
 
     Fields that a file leaves out are those of its `base`, a fidelity, by default `standard`; but if it names `sgd`, its
-    learning rate and weight decay are 0.1 and 5e-4. Raises `InputError`.
+    learning rate and weight decay are 0.1 and 5e-4, and how much the training loss counts follows from its own epochs
+    and shifts. Raises `InputError`.
     """
     if text == AUTO:
         return named_recipe("quick" if device.type == "cpu" else "standard", data)
@@ -180,7 +194,9 @@ def find_recipe(text: str, data: ImageSource, device: torch.device, *, option: s
     with document.at(()):
         base = OneOf(FIDELITIES).check("base", plain.pop("base", "standard"))
         usual = _SGD if plain.get("optimizer") == "sgd" else {}
-        return dataclasses.replace(named_recipe(base, data), **{**usual, **plain})
+        recipe = dataclasses.replace(named_recipe(base, data), **{**usual, **plain})
+        weight = plain.get("train_loss_weight", _train_loss_weight(recipe.epochs, recipe.shift_share))
+        return dataclasses.replace(recipe, train_loss_weight=weight)
 
 
 def recorded_recipe(plain: Any) -> Recipe:

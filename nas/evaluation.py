@@ -117,13 +117,16 @@ def refuse_other_data(now: Mapping[str, Any], recorded: Mapping[str, Any], setti
 def fit_evaluator(evaluator: Evaluator, space: SearchSpace) -> Evaluator:
     """The evaluator, showing images in proportion to a network's resolution if that is what the space is about.
 
-    The score then leaves capacity to the images, whatever the recipe says: with more resolution it would count twice.
+    The score is then of validation loss alone, whatever the recipe says: with more resolution capacity would count
+    twice, and training losses have no common measure where dropout grows with a network.
     """
     if isinstance(evaluator, ImageEvaluator):
         if space.reference_px:
             recipe = evaluator.recipe
             reference_px = recipe.reference_px or space.reference_px
-            evaluator.recipe = dataclasses.replace(recipe, reference_px=reference_px, capacity_weight=0.0)
+            evaluator.recipe = dataclasses.replace(
+                recipe, reference_px=reference_px, capacity_weight=0.0, train_loss_weight=0.0
+            )
         if evaluator.recipe.reference_px:
             evaluator.show_up_to(max(space.resolutions))
     return evaluator

@@ -6,12 +6,13 @@ import math
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from evaluators import EvaluationFailed, ProxyTraining, Recipe, load_images, make_image_data
 from evaluators.adapt import proxy_form, silence_branches
 from evaluators.batches import Form, prepare
-from evaluators.proxy import augment, proxy_score
+from evaluators.proxy import augment, least_loss, proxy_score
 from search_space import Architecture, Block, Stage, build_model, load_architecture, references
 from search_space.blocks.conv import Conv
 from search_space.blocks.identity import Identity
@@ -52,17 +53,33 @@ def test_a_crippled_network_ranks_below_a_good_one(digits: ProxyTraining) -> Non
     assert crippled_score["loss"] > good_score["loss"]
 
 
-def test_capacity_counts_as_much_as_the_recipe_says() -> None:
+def test_the_score_is_of_losses_and_capacity_as_the_recipe_says() -> None:
     network, data = load_architecture("mobilenetv3-small"), load_images("digits")
-    recipe = Recipe(resolution_px=16, epochs=1, max_train_images=64, max_val_images=64, capacity_weight=0.5)
-    found = score(network, ProxyTraining(data, recipe, device="cpu"))
+    base = Recipe(
+        resolution_px=16, epochs=1, max_train_images=64, max_val_images=64, capacity_weight=0.5, train_loss_weight=0.25
+    )
     activations = count_cost(network).activations
-    assert found["score"] == pytest.approx((activations / 1e6) ** 0.5 / found["loss"])
-    plain = score(network, ProxyTraining(data, dataclasses.replace(recipe, capacity_weight=0.0), device="cpu"))
-    assert plain["score"] == pytest.approx(1 / found["loss"])
-    assert proxy_score(0.0, activations, 0.1) < math.inf
+
+    def found(**fields: float) -> dict[str, float]:
+        return score(network, ProxyTraining(data, dataclasses.replace(base, **fields), device="cpu"))
+
+    both = found()
+    learned = both["train_loss"] - least_loss(0.1, 10)
+    assert both["score"] == pytest.approx((activations / 1e6) ** 0.5 / (0.75 * both["loss"] + 0.25 * learned))
+    assert found(train_loss_weight=0.0)["score"] == pytest.approx((activations / 1e6) ** 0.5 / both["loss"])
+    assert found(train_loss_weight=1.0, capacity_weight=0.0)["score"] == pytest.approx(1 / learned)
     larger = network.replace(resolution=2 * network.resolution)  # trained at the same resolution, so with the same loss
-    assert score(larger, ProxyTraining(data, recipe, device="cpu"))["score"] > found["score"]
+    assert score(larger, ProxyTraining(data, base, device="cpu"))["score"] > both["score"]
+    assert proxy_score(0.0, 0.0, activations, base) < math.inf
+
+
+@pytest.mark.parametrize("num_classes", [2, 10])
+def test_the_least_loss_is_that_of_the_best_possible_network(num_classes: int) -> None:
+    smoothed = torch.full((num_classes,), 0.1 / num_classes)
+    smoothed[0] += 0.9
+    best = F.cross_entropy(smoothed.log()[None], torch.tensor([0]), label_smoothing=0.1)
+    assert least_loss(0.1, num_classes) == pytest.approx(best.item())
+    assert least_loss(0.0, num_classes) == 0
 
 
 def test_training_longer_helps(digits: ProxyTraining) -> None:

@@ -303,6 +303,7 @@ def test_fit_and_family_in_one_command(base: str, capsys: pytest.CaptureFixture[
     recipe = (Path("runs/fitted") / "run.yaml").read_text()
     assert "reference_px: 32" in recipe  # so that resolution counts for something in the proxy
     assert "capacity_weight: 0.0" in recipe  # but not twice
+    assert "train_loss_weight: 0.0" in recipe
 
 
 # Latency.
