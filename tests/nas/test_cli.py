@@ -99,7 +99,19 @@ def test_export_yaml_round_trips(tmp_path: Path, capsys: pytest.CaptureFixture[s
 
 def test_search_end_to_end(tmp_path: Path) -> None:
     (tmp_path / "small.yaml").write_text(SMALL_SPACE)
-    done = nas("search", "--space", "small.yaml", "--budget", "4", "--constraint", "macs<=1M", "--json", cwd=tmp_path)
+    done = nas(
+        "search",
+        "--space",
+        "small.yaml",
+        "--budget",
+        "4",
+        "--constraint",
+        "macs<=1M",
+        "--final-seeds",
+        "1",
+        "--json",
+        cwd=tmp_path,
+    )
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert {"run", "best", "counts", "wall_time_s"} <= set(found)
@@ -147,7 +159,7 @@ def test_changed_data_are_not_resumed_with(tmp_path: Path) -> None:
         np.savez(tmp_path / "d.npz", x_train=rng.integers(0, 255, (60, 8, 8), np.uint8), y_train=np.arange(60) % 3)
 
     write()
-    search = "search --space small.yaml --data npz:d.npz --budget 2 --out run --workers 1"
+    search = "search --space small.yaml --data npz:d.npz --budget 2 --out run --workers 1 --finalists 0"
     assert nas(*search.split(), cwd=tmp_path).returncode == 0
     write()
     done = nas("resume", "run", cwd=tmp_path)

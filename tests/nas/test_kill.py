@@ -20,7 +20,7 @@ from nas import api
 from nas.cli import run as nas_here
 
 assert api  # what `nas resume` needs is loaded before a search runs that must not end meanwhile
-BUDGET = 16
+BUDGET = 12
 
 
 def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
@@ -89,7 +89,7 @@ def check_files(run: Path) -> None:
 @pytest.mark.parametrize(
     ("searcher", "objective", "budget", "kills", "pruner"),
     [
-        ("evolution", "accuracy,macs", 60, 30, "none"),
+        ("evolution", "accuracy,macs", 60, 20, "none"),
         ("predictor", "accuracy", 30, 10, "none"),
         ("predictor", "loss", 8, 10, "asha"),
         ("tpe", "accuracy", 40, 10, "none"),

@@ -300,7 +300,17 @@ def test_the_command_line_shows_what_was_spent(tmp_path: Path, capsys: pytest.Ca
     recipe = "base: quick\nepochs: 9\nmax_train_images: 64\nmax_val_images: 64\nresolution_px: 8\n"
     (tmp_path / "recipe.yaml").write_text(recipe)
     arguments = ["search", "--space", "nasbench-macro", "--budget", "3", "--out", str(tmp_path / "run")]
-    arguments += ["--pruner", "asha", "--proxy", str(tmp_path / "recipe.yaml"), "--workers", "1", "--json"]
+    arguments += [
+        "--pruner",
+        "asha",
+        "--proxy",
+        str(tmp_path / "recipe.yaml"),
+        "--workers",
+        "1",
+        "--finalists",
+        "0",
+        "--json",
+    ]
     assert nas_here(arguments) == 0
     said = capsys.readouterr()
     result = json.loads(said.out)
@@ -320,6 +330,7 @@ def test_few_epochs_are_warned_of(tmp_path: Path, capsys: pytest.CaptureFixture[
     recipe = "base: quick\nmax_train_images: 64\nmax_val_images: 64\nresolution_px: 8\nepochs: 2\n"
     (tmp_path / "recipe.yaml").write_text(recipe)
     arguments = ["search", "--space", "nasbench-macro", "--budget", "1", "--out", str(tmp_path / "run")]
+    arguments += ["--finalists", "0"]
     assert nas_here([*arguments, "--pruner", "asha", "--proxy", str(tmp_path / "recipe.yaml")]) == 0
     assert "2 epochs leave a pruner little: a network costs at least 1/2 of a training" in capsys.readouterr().err
 
