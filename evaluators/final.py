@@ -13,8 +13,8 @@ from evaluators.proxy import ProxyTraining
 class FinalTraining(ProxyTraining):
     """Proxy training that also looks at the test images: metrics `test_accuracy` and `test_loss`.
 
-    Nothing may be chosen by these two. A search ranks finalists by `score`, `accuracy` or `loss`, which are of the
-    validation images as before, and reports the test accuracy of the winner.
+    Nothing may be chosen by these two. A search ranks finalists by `score`, `accuracy` or `loss`, which know nothing of
+    the test images, and reports the test accuracy of the winner.
     """
 
     needs: ClassVar[tuple[str, ...]] = ("train", "val", "test")

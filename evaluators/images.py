@@ -30,7 +30,7 @@ _SENT_BYTES = 2**30
 class ImageSource(ABC):
     """A labelled image data set with distinct training, validation and test images, perhaps not yet read.
 
-    Searches train on `train` and rank by `val`; `test` is never looked at while searching.
+    Searches train on `train` and rank by it and `val`; `test` is never looked at while searching.
     """
 
     name: str

@@ -22,15 +22,18 @@ from search_space.cost import count_cost
 
 _EVAL_BATCH = 512
 _LEAST_LOSS = 1e-6
+_NEARLY_NEW = 4  # epochs
 SCORE = "score"
 
 
 class ProxyTraining(ImageEvaluator):
-    """Short training from scratch; metrics `accuracy` (share of validation images, 0 to 1), `loss` (nats) and `score`.
+    """Short training from scratch; metrics `accuracy` (share of validation images, 0 to 1), `loss` and `train_loss`
+    (nats) and `score`.
 
     `loss` is the validation cross-entropy without label smoothing. Batch-norm statistics are estimated anew before
-    validation: those gathered while weights were moving fast would make the loss noise. `score` (`proxy_score`) makes
-    up for what capacity brings only in longer training; networks without an architecture have none.
+    validation: those gathered while weights were moving fast would make the loss noise. `train_loss` is the mean over
+    the batches of the epoch, smoothing included. `score` (`proxy_score`) is made of both losses, and makes up for what
+    capacity brings only in longer training; networks without an architecture have none.
     """
 
     kind = "proxy"
@@ -54,7 +57,7 @@ class ProxyTraining(ImageEvaluator):
             metrics = dict(report.metrics)
             if "loss" in metrics:
                 learned = metrics["train_loss"] - least_loss(self.recipe.label_smoothing, self.data.num_classes)
-                metrics[SCORE] = proxy_score(metrics["loss"], learned, activations, self.recipe)
+                metrics[SCORE] = proxy_score(metrics["loss"], learned, activations, self.recipe, report.step)
             yield Report(report.step, report.total_steps, metrics)
 
     def score(self, model: nn.Module, train: Batches, generator: torch.Generator) -> Iterator[Report]:
@@ -123,16 +126,18 @@ class ProxyTraining(ImageEvaluator):
         return {"accuracy": (logits.argmax(1) == batches.labels).sum().item() / len(batches.labels), "loss": loss}
 
 
-def proxy_score(loss: float, train_loss: float, activations: int, recipe: Recipe) -> float:
+def proxy_score(loss: float, train_loss: float, activations: int, recipe: Recipe, epoch: int) -> float:
     """(millions of activations) ^ capacity_weight / ((1 - w) loss + w train_loss), w train_loss_weight. More is better.
 
     Of two networks with the same loss after a short training, the one with more feature maps at its deployment
     resolution will be ahead after a long one: it learns more slowly, and goes further (decision 24 has measurements).
-    `train_loss` is that of the last epoch, less what label smoothing leaves of it (`least_loss`). Where images are
-    nearly new it says as much as validation does, of more images (Ru et al. 2021, "Speedy performance estimation for
-    neural architecture search"; decision 27 has measurements).
+    `train_loss` is that of this epoch, less what label smoothing leaves of it (`least_loss`). While images are nearly
+    new it says as much as validation does, of more images (Ru et al. 2021, "Speedy performance estimation for neural
+    architecture search"; decision 27 has measurements). Later, unless they are shifted, they may be learnt by heart: w
+    is 0 then.
     """
-    weight = recipe.train_loss_weight
+    new = epoch <= _NEARLY_NEW or recipe.shift_px(recipe.resolution_px) > 0
+    weight = recipe.train_loss_weight if new else 0.0
     both = (1 - weight) * loss + weight * train_loss
     return float((activations / 1e6) ** recipe.capacity_weight / max(both, _LEAST_LOSS))
 
@@ -161,7 +166,7 @@ def _decayed(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
 def augment(images: Tensor, recipe: Recipe, generator: torch.Generator) -> Tensor:
     """Shift, and perhaps mirror, each image of a batch [N, C, H, W] on its own."""
     count, _, height, width = images.shape
-    reach = round(recipe.shift_share * height)
+    reach = recipe.shift_px(height)
     columns = torch.arange(width).expand(count, width)
     if recipe.flip:
         mirrored = torch.rand(count, 1, generator=generator) < 0.5

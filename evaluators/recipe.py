@@ -68,7 +68,8 @@ class Recipe:
     capacity_weight: float = 0.15
     """How much capacity counts in the score that searches rank by (`evaluators.proxy.proxy_score`); 0: not at all."""
     train_loss_weight: float = 0.75
-    """How much the last epoch's training loss counts in the loss of that score; 0: not at all. See decision 27."""
+    """How much the training loss counts in the loss of that score, where it says something of other images (up to epoch
+    4, or with shifts); 0: not at all."""
     width_mult: float = 1.0
     """All channels but the head's are multiplied by this, and rounded to 8."""
     ema_decay: float = 0.0
@@ -89,6 +90,10 @@ class Recipe:
         return (
             round(self.resolution_px * deployment_px / self.reference_px) if self.reference_px else self.resolution_px
         )
+
+    def shift_px(self, size_px: int) -> int:
+        """By how many pixels images of this height and width are shifted at most in training."""
+        return round(self.shift_share * size_px)
 
     def describe(self) -> dict[str, Any]:
         """Plain data for the run's record."""
@@ -124,9 +129,6 @@ _SMALL_PX, _LARGE_PX = 16, 32
 _CAPACITY_WEIGHTS = {"quick": 0.2, "standard": 0.15, "thorough": 0.1}
 # Large images that are seen so often are shifted, or else they are learnt by heart: see decision 26.
 _SEEN_OFTEN, _SHIFT_SHARE = 12, 0.125  # epochs, of their size
-# What is learnt of training images is worth as much as of others while they are nearly new, and there are more of them:
-# see decision 27.
-_NEARLY_NEW, _TRAIN_LOSS_WEIGHT = 4, 0.75  # epochs, of the loss
 FIDELITIES = tuple(_LARGE)
 AUTO = "auto"
 """`standard` on a GPU, `quick` on the CPU."""
@@ -142,7 +144,6 @@ def named_recipe(fidelity: str, data: ImageSource) -> Recipe:
     extent = (_SMALL if small else _LARGE)[fidelity]
     images = min(extent.images, len(data.splits["train"]))
     epochs = min(extent.most_epochs, max(2, extent.shown // images))
-    shift_share = _SHIFT_SHARE if epochs >= _SEEN_OFTEN and not small else 0.0
     return Recipe(
         resolution_px=_SMALL_PX if small else _LARGE_PX,
         epochs=epochs,
@@ -150,15 +151,9 @@ def named_recipe(fidelity: str, data: ImageSource) -> Recipe:
         max_val_images=2_000,
         batch_size=32 if small else 16,
         flip=data.mirrored,
-        shift_share=shift_share,
+        shift_share=_SHIFT_SHARE if epochs >= _SEEN_OFTEN and not small else 0.0,
         capacity_weight=_CAPACITY_WEIGHTS[fidelity],
-        train_loss_weight=_train_loss_weight(epochs, shift_share),
     )
-
-
-def _train_loss_weight(epochs: int, shift_share: float) -> float:
-    """None where images may be learnt by heart, as what is known of them then says little of others."""
-    return _TRAIN_LOSS_WEIGHT if epochs <= _NEARLY_NEW or shift_share else 0.0
 
 
 def training_cost(recipe: Recipe, data: ImageSource) -> float:
@@ -178,8 +173,7 @@ def find_recipe(text: str, data: ImageSource, device: torch.device, *, option: s
     fields of `Recipe`.
 
     Fields that a file leaves out are those of its `base`, a fidelity, by default `standard`; but if it names `sgd`, its
-    learning rate and weight decay are 0.1 and 5e-4, and how much the training loss counts follows from its own epochs
-    and shifts. Raises `InputError`.
+    learning rate and weight decay are 0.1 and 5e-4. Raises `InputError`.
     """
     if text == AUTO:
         return named_recipe("quick" if device.type == "cpu" else "standard", data)
@@ -194,9 +188,7 @@ def find_recipe(text: str, data: ImageSource, device: torch.device, *, option: s
     with document.at(()):
         base = OneOf(FIDELITIES).check("base", plain.pop("base", "standard"))
         usual = _SGD if plain.get("optimizer") == "sgd" else {}
-        recipe = dataclasses.replace(named_recipe(base, data), **{**usual, **plain})
-        weight = plain.get("train_loss_weight", _train_loss_weight(recipe.epochs, recipe.shift_share))
-        return dataclasses.replace(recipe, train_loss_weight=weight)
+        return dataclasses.replace(named_recipe(base, data), **{**usual, **plain})
 
 
 def recorded_recipe(plain: Any) -> Recipe:

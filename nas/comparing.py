@@ -115,7 +115,8 @@ def time_networks(
 def better(compared: Sequence[Compared]) -> dict[int, list[int]]:
     """Index of a network -> those that are better at no more latency; only where scores and latencies are known.
 
-    Better is a lower validation loss, by which proxies rank best; latency is the measured one where all were measured.
+    Better is a lower validation loss, as networks that are no architectures have no score; latency is the measured one
+    where all were measured.
     """
     measured = [one.measured_ms for one in compared]
     latencies = measured if None not in measured else [one.latency_ms for one in compared]

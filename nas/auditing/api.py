@@ -53,7 +53,8 @@ from search_space.space_file import at_resolutions
 AUDITS = Path("audits")
 TRUTH = "truth"
 _TRIES = 200
-# What no search ranks by, but others found to say more than validation does: TSE-E (Ru et al. 2021, arXiv:2006.04492).
+# What no search ranks by alone, but others found to say more than validation does: TSE-E (Ru et al. 2021,
+# arXiv:2006.04492).
 _TRIED_TOO: Mapping[str, Direction] = {"train_loss": "minimize"}
 
 

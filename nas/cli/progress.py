@@ -102,10 +102,11 @@ def _plain_steps(title: str) -> Callable[[float, int], None]:
         nonlocal first, said, ended
         first = done if first is None else first  # steps of an earlier session took no time in this one
         now = time.monotonic()
-        ends = done >= total and not ended
-        if now - said < _PLAIN_SECONDS and not ends:
+        ends = done >= total
+        known = ended if ends else now - said < _PLAIN_SECONDS
+        if known:
             return
-        said, ended = now, done >= total
+        said, ended = now, ends
         fresh = done - first
         left = duration((now - started) / fresh * (total - done)) if fresh else "?"
         print(

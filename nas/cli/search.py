@@ -45,7 +45,7 @@ def search(
     objective: Annotated[
         str,
         typer.Option(
-            help="accuracy, loss or their score, on validation images; several as accuracy,macs: a Pareto front. "
+            help="accuracy or loss on validation images, or the score; several as accuracy,macs: a Pareto front. "
             "[default: score, with --target or a table accuracy, or the zero-cost score]",
             show_default=False,
         ),

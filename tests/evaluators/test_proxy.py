@@ -70,7 +70,18 @@ def test_the_score_is_of_losses_and_capacity_as_the_recipe_says() -> None:
     assert found(train_loss_weight=1.0, capacity_weight=0.0)["score"] == pytest.approx(1 / learned)
     larger = network.replace(resolution=2 * network.resolution)  # trained at the same resolution, so with the same loss
     assert score(larger, ProxyTraining(data, base, device="cpu"))["score"] > both["score"]
-    assert proxy_score(0.0, 0.0, activations, base) < math.inf
+    assert proxy_score(0.0, 0.0, activations, base, 1) < math.inf
+
+
+@pytest.mark.parametrize(
+    ("epoch", "shift_share", "counts"),
+    [(1, 0.0, True), (4, 0.0, True), (5, 0.0, False), (5, 0.125, True), (5, 0.03, False)],  # .03 of 16 px are none
+)
+def test_training_losses_count_until_images_may_be_learnt_by_heart(
+    epoch: int, shift_share: float, counts: bool
+) -> None:
+    recipe = Recipe(resolution_px=16, epochs=9, max_train_images=64, max_val_images=64, shift_share=shift_share)
+    assert (proxy_score(1.0, 0.5, 1_000_000, recipe, epoch) > 1) == counts
 
 
 @pytest.mark.parametrize("num_classes", [2, 10])

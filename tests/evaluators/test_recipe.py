@@ -59,35 +59,6 @@ def test_large_images_that_are_seen_often_are_shifted(images: int, size_px: int,
     assert [bool(named_recipe(fidelity, data).shift_share) for fidelity in FIDELITIES] == [False, False, shifted]
 
 
-@pytest.mark.parametrize(
-    ("images", "size_px", "counts"),
-    [
-        (1_000, 32, [True, False, True]),  # 4, 10, 40 epochs; the last ones with shifts
-        (8_000, 32, [True, True, True]),  # 2, 3, 12
-        (8_100, 32, [True, True, False]),  # 2, 2, 11
-        (30_000, 32, [True, True, True]),  # 2, 2, 4
-        (1_000, 16, [True, True, False]),  # 2, 4, 16
-    ],
-)
-def test_training_losses_count_where_images_are_not_learnt_by_heart(
-    images: int, size_px: int, counts: list[bool]
-) -> None:
-    pixels = np.zeros((images, size_px, size_px, 3), np.uint8)
-    data = make_image_data("made up", dict.fromkeys(("train", "val", "test"), (pixels, np.arange(images) % 4)))
-    assert [bool(named_recipe(fidelity, data).train_loss_weight) for fidelity in FIDELITIES] == counts
-
-
-def test_how_much_training_losses_count_follows_from_a_files_own_epochs(digits: ImageData, tmp_path: Path) -> None:
-    def found(text: str) -> float:
-        file = tmp_path / "mine.yaml"
-        file.write_text(text)
-        return find_recipe(str(file), digits, CPU).train_loss_weight
-
-    assert found("epochs: 4") == found("epochs: 30\nshift_share: 0.1") == 0.75
-    assert found("epochs: 5") == 0
-    assert found("epochs: 5\ntrain_loss_weight: 0.5") == 0.5
-
-
 def test_the_automatic_one_depends_on_data_and_device(digits: ImageData) -> None:
     assert find_recipe("auto", digits, CPU) == named_recipe("quick", digits)
     assert find_recipe("auto", digits, torch.device("cuda")) == named_recipe("standard", digits)

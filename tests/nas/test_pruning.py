@@ -17,6 +17,7 @@ from support import FakeEvaluator, LearningEvaluator, problem, search_loop, tria
 from test_loop import Interrupted
 
 from evaluators import Evaluator, ProxyTraining, Recipe, Report, load_images
+from evaluators.proxy import least_loss, proxy_score
 from nas.cli import run as nas_here
 from nas.executors import Event, Executor, Finished, Job, ProcessExecutor
 from nas.executors.base import run_job
@@ -25,6 +26,7 @@ from nas.pruning import PRUNERS, make_pruning, rungs
 from nas.settings import Settings
 from nas.state import State
 from search_space import InputError, load_space
+from search_space.cost import count_cost
 from searchers import SEARCHERS
 
 EVERY = sorted({*SEARCHERS} - {"netadapt"})
@@ -258,6 +260,10 @@ def test_validating_on_the_way_does_not_change_the_result() -> None:
         ["accuracy", "loss", "score", "train_loss"],
     ]
     assert list(plain.evaluate(network, seed=1))[-1].metrics == reports[-1].metrics
+    for at in (reports[1], reports[3]):  # a rung's score is of that epoch's losses
+        learned = at.metrics["train_loss"] - least_loss(recipe.label_smoothing, 10)
+        expected = proxy_score(at.metrics["loss"], learned, count_cost(network).activations, recipe, at.step)
+        assert at.metrics["score"] == pytest.approx(expected)
 
 
 # Requests.
