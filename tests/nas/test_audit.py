@@ -13,6 +13,7 @@ from evaluators import EvaluationFailed, FinalTraining, NoVerdict, Report, Sever
 from evaluators.zero_cost import COUNTED, SCORES
 from nas import audit
 from nas.auditing import AuditInterrupted, AuditResult
+from nas.auditing.picture import draw
 from nas.cli import run
 from nas.executors import Executor, make_executor
 from search_space import InputError
@@ -86,6 +87,10 @@ def test_less_of_the_same_training_is_ranked_too(asked: dict[str, Any], tmp_path
     assert seconds == sorted(seconds)
     assert {name for name in found if "@" in name} == {f"{proxies[0]}@2", f"{proxies[0]}@4"}
     assert set(result.proxies) == set(proxies)
+    above, *panels = draw(result).axes
+    drawn = ["six.yaml", "six.yaml@2", "six.yaml@4", "one.yaml", *SCORES, *COUNTED]
+    assert sorted(text.get_text() for text in above.texts) == sorted(drawn)
+    assert len([panel for panel in panels if panel.get_title()]) == len(found)
 
 
 def watch(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, tuple[str, ...]]]:
