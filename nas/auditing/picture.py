@@ -79,7 +79,7 @@ def _draw_costs(axes: Axes, result: AuditResult) -> None:
     axes.set_xscale("log")
     axes.set_ylim(top=_ROOM_FOR_NAMES)
     least, _ = axes.get_ylim()
-    axes.set_yticks([tick for tick in axes.get_yticks() if least <= tick <= 1])
+    axes.set_yticks([tick for tick in axes.get_yticks() if least <= tick < 1.01])
     axes.set_xlabel(f"seconds a network (counted ones at {_LEAST_SECONDS:g})")
     axes.set_ylabel("Kendall's tau")
     axes.grid(alpha=0.3)
