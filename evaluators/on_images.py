@@ -23,6 +23,9 @@ from evaluators.recipe import AUTO, Recipe, find_recipe
 from search_space import Architecture, InputError, build_model
 from search_space.errors import one_line
 
+Make = Callable[[], tuple[nn.Module, int, int]]
+"""A network, the channels of its input, and the height and width of its images."""
+
 
 class ImageEvaluator(Evaluator):
     """Builds each network in the form of the recipe, from a seed of its own, on the device.
@@ -101,7 +104,7 @@ class ImageEvaluator(Evaluator):
         """
         return self._evaluate(lambda: (self._foreign(build), 3, self.recipe.resolution_px), derive_seed(seed, name))
 
-    def _evaluate(self, make: Callable[[], tuple[nn.Module, int, int]], own_seed: int) -> Iterator[Report]:
+    def _evaluate(self, make: Make, own_seed: int) -> Iterator[Report]:
         """Score the network that `make` builds, with its input channels and the size of its images."""
         with fork_rng(self.device), _one_thread(self.device):
             torch.manual_seed(own_seed)

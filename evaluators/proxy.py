@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from statistics import fmean
 from typing import Any, ClassVar
 
 import torch
@@ -12,10 +13,10 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
 
 from evaluators.adapt import silence_branches
-from evaluators.base import Direction, EvaluationFailed, Report
+from evaluators.base import Direction, EvaluationFailed, Report, derive_seed
 from evaluators.batches import Batches, slices
 from evaluators.device import amp_dtype, autocast, fork_rng
-from evaluators.on_images import ImageEvaluator
+from evaluators.on_images import ImageEvaluator, Make
 from evaluators.recipe import Recipe
 from search_space import Architecture
 from search_space.cost import count_cost
@@ -47,8 +48,8 @@ class ProxyTraining(ImageEvaluator):
 
     @property
     def steps(self) -> int:
-        """Epochs."""
-        return self.recipe.epochs
+        """Epochs, of all trainings."""
+        return self.recipe.epochs * self.recipe.trainings
 
     def evaluate(self, architecture: Architecture, *, seed: int) -> Iterator[Report]:
         """Build, train and validate; the architecture's weights and the order of images follow from the seed."""
@@ -57,8 +58,20 @@ class ProxyTraining(ImageEvaluator):
             metrics = dict(report.metrics)
             if "loss" in metrics:
                 learned = metrics["train_loss"] - least_loss(self.recipe.label_smoothing, self.data.num_classes)
-                metrics[SCORE] = proxy_score(metrics["loss"], learned, activations, self.recipe, report.step)
+                epoch = min(report.step, self.recipe.epochs)
+                metrics[SCORE] = proxy_score(metrics["loss"], learned, activations, self.recipe, epoch)
             yield Report(report.step, report.total_steps, metrics)
+
+    def _evaluate(self, make: Make, own_seed: int) -> Iterator[Report]:
+        """Train as often as the recipe says; once the first training has ended, tell the means of those that have."""
+        ended: list[Mapping[str, float]] = []
+        for turn in range(self.recipe.trainings):
+            seed = own_seed if turn == 0 else derive_seed(own_seed, str(turn))
+            for report in super()._evaluate(make, seed):
+                if report.step == report.total_steps:
+                    ended.append(report.metrics)
+                metrics = {name: fmean(one[name] for one in ended) for name in ended[0]} if ended else report.metrics
+                yield Report(turn * report.total_steps + report.step, self.steps, metrics)
 
     def score(self, model: nn.Module, train: Batches, generator: torch.Generator) -> Iterator[Report]:
         """Train and validate; one report an epoch."""

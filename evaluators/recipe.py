@@ -20,6 +20,7 @@ OPTIMIZERS = ("adamw", "sgd")
 _RULES: dict[str, Rule] = {
     "resolution_px": Integer(1, 4_096),
     "epochs": Integer(1, 100_000),
+    "trainings": Integer(1, 1_000),
     "max_train_images": Integer(1, 1_000_000_000),
     "max_val_images": Integer(1, 1_000_000_000),
     "batch_size": Integer(2, 65_536),
@@ -47,6 +48,8 @@ class Recipe:
     epochs: int
     max_train_images: int
     max_val_images: int
+    trainings: int = 1
+    """So often a network is trained, from other weights and with another order of images; metrics are means."""
     batch_size: int = 32
     optimizer: str = "adamw"
     """`adamw`, whose beta1 goes from 0.95 to 0.85 and back as the learning rate rises and falls, or `sgd`, whose
@@ -158,7 +161,7 @@ def named_recipe(fidelity: str, data: ImageSource) -> Recipe:
 
 def training_cost(recipe: Recipe, data: ImageSource) -> float:
     """What training a network by a recipe costs, up to a factor of the network's own: images shown · px² · width²."""
-    shown = recipe.epochs * min(recipe.max_train_images, len(data.splits["train"]))
+    shown = recipe.trainings * recipe.epochs * min(recipe.max_train_images, len(data.splits["train"]))
     return shown * (recipe.resolution_px * recipe.width_mult) ** 2
 
 

@@ -162,9 +162,10 @@ def _print(compared: Sequence[Compared], predictor: Any, conditions: Any, evalua
         print_rich(f"predicted: {predictor.table.conditions}")
     if evaluator is not None:
         recipe = evaluator.recipe
+        seeds = "one seed" if recipe.trainings == 1 else f"{recipe.trainings} seeds"
         print_rich(
             f"trained: {evaluator.data.name}, {recipe.resolution_px} px, {recipe.epochs} epochs of "
-            f"{min(recipe.max_train_images, len(evaluator.data.splits['train'])):,} images, one seed"
+            f"{min(recipe.max_train_images, len(evaluator.data.splits['train'])):,} images, {seeds}"
         )
     for one in compared:
         for note in one.notes:

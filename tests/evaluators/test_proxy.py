@@ -99,6 +99,28 @@ def test_training_longer_helps(digits: ProxyTraining) -> None:
     assert score(network, longer)["accuracy"] > max(0.85, score(network, digits)["accuracy"])
 
 
+def test_several_trainings_are_averaged(digits: ProxyTraining) -> None:
+    network = load_architecture("mobilenetv3-small")
+    recipe = dataclasses.replace(digits.recipe, epochs=2, max_train_images=128)
+    once, thrice = (
+        ProxyTraining(digits.data, dataclasses.replace(recipe, trainings=times), device="cpu") for times in (1, 3)
+    )
+    assert (once.steps, thrice.steps) == (2, 6)
+    thrice.rungs = (1, 3)
+    (*_, alone), reports = once.evaluate(network, seed=3), list(thrice.evaluate(network, seed=3))
+    assert [(report.step, report.total_steps) for report in reports] == [(step, 6) for step in range(1, 7)]
+    assert "loss" in reports[0].metrics  # a rung
+    first, second, third = (reports[step - 1].metrics for step in (2, 4, 6))
+    assert first == alone.metrics == reports[2].metrics  # still all that is known, at a rung in the second training
+    # Other weights and another order each time, of which the last report is the mean.
+    losses = [first["loss"], 2 * second["loss"] - first["loss"], 3 * third["loss"] - 2 * second["loss"]]
+    assert len({round(loss, 6) for loss in losses}) == 3
+    assert all(0.1 < loss < 5 for loss in losses)
+    learned = third["train_loss"] - least_loss(recipe.label_smoothing, 10)
+    expected = proxy_score(third["loss"], learned, count_cost(network).activations, recipe, 2)
+    assert third["score"] == pytest.approx(expected)
+
+
 def test_divergence_is_a_failure_with_its_reason(digits: ProxyTraining) -> None:
     wild = dataclasses.replace(digits.recipe, learning_rate=1e30, max_train_images=128)
     with pytest.raises(EvaluationFailed, match=r"diverged: the loss is|validation loss is"):
