@@ -63,16 +63,25 @@ class AuditResult:
         low, high = one.over_baseline_interval
         more = "more" if one.over_baseline >= 0 else "less"
         both = f"tau {one.tau:.2f}, {abs(one.over_baseline):.2f} {more} on the same networks"
+        cheaper = self._cheaper(one)
         if low > 0:
-            return (
-                f"{name} ranks better than {best.name}, the best score without training ({both}): "
-                f"worth its {one.seconds_per_network:.3g} s a network"
-            )
-        remedy = "use a higher fidelity" if name != self.proxies[-1] else "train longer, or on more images"
+            worth = f"worth its {seconds_text(one.seconds_per_network)} s a network"
+            return f"{name} ranks better than {best.name}, the best score without training ({both}): {cheaper or worth}"
+        higher = "use a higher fidelity" if name != self.proxies[-1] else "train longer, or on more images"
         if high < 0:
-            return f"{name} ranks worse than {best.name}, without training ({both}): {remedy}"
-        remedy += ", or audit more networks to tell them apart" if one.over_baseline > 0 else ""
-        return f"{name} ranks no better than {best.name}, without training ({both}): {remedy}"
+            return f"{name} ranks worse than {best.name}, without training ({both}): {cheaper or higher}"
+        higher += ", or audit more networks to tell them apart" if one.over_baseline > 0 else ""
+        return f"{name} ranks no better than {best.name}, without training ({both}): {cheaper or higher}"
+
+    def _cheaper(self, one: Ranked) -> str:
+        """To use the best of the cheaper proxies instead, if one ranks no worse; else nothing."""
+        names = self.proxies[: self.proxies.index(one.name)]
+        others = [other for name in names if (other := self.of(name)) is not None and other.tau >= one.tau]
+        if not others:
+            return ""
+        other = max(others, key=lambda other: other.tau)
+        seconds = seconds_text(other.seconds_per_network)
+        return f"use {other.name}, which is cheaper and ranks no worse (tau {other.tau:.2f}, {seconds} s a network)"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data of `nas audit --json`."""
@@ -95,3 +104,8 @@ class AuditResult:
         """A row for each network: its truth and all scores."""
         rows = zip(self.arch_ids, self.truth_values, *(one.values for one in self.ranked), strict=True)
         return csv_text(["arch_id", self.truth, *(one.name for one in self.ranked)], rows)
+
+
+def seconds_text(seconds: float) -> str:
+    """`0.148`, `34.3` or `1,102`."""
+    return f"{seconds:,.0f}" if seconds >= 100 else f"{seconds:.3g}"

@@ -87,6 +87,7 @@ def audit(
 
 def _print(result: AuditResult) -> None:
     from nas.auditing.ranking import MACS
+    from nas.auditing.result import seconds_text
     from nas.cli.output import print_rich, table
 
     others = [] if result.baseline == MACS else [f"over {result.baseline}", "95 %"]
@@ -102,13 +103,13 @@ def _print(result: AuditResult) -> None:
             _range(one.over_macs_interval),
             *over,
             f"{one.top_quarter_overlap:.0%}",
-            f"{one.seconds_per_network:.3g}",
+            seconds_text(one.seconds_per_network),
         )
     pixels = " and ".join(f"{px} px" for px in result.resolutions_px)
     early = ", stopped by time" if result.stopped_by == "time" else ""
     what = result.truth if result.truth.startswith("table:") else f"test accuracy after {result.truth}"
     counted = f"{len(result.arch_ids)} random networks of {result.space} for {pixels}{early}"
-    cost = f"{result.truth_seconds_per_network:.3g} s a network"
+    cost = f"{seconds_text(result.truth_seconds_per_network)} s a network"
     print_rich(f"{counted}; rank correlation with {what} ({cost})", rows)
     for verdict in result.verdicts:
         typer.echo(verdict)

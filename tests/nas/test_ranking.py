@@ -12,6 +12,7 @@ from scipy.stats import kendalltau
 
 from nas.auditing import AuditResult, ranking
 from nas.auditing.ranking import Values, rank
+from nas.auditing.result import seconds_text
 
 TRUTH = np.random.default_rng(0).normal(size=40)
 NOISE = np.random.default_rng(1).normal(size=(4, 40))
@@ -103,6 +104,18 @@ def test_the_verdict_says_what_to_do() -> None:
     assert same[0].startswith("quick ranks no better than macs, without training")
     assert "use a higher fidelity" in worse[0]
     assert len(better) == 2
+    assert better[1].endswith("worth its 1 s a network")
+
+
+def test_the_verdict_names_a_cheaper_proxy_that_ranks_no_worse() -> None:
+    said = result(TRUTH).verdicts  # as good as standard, before it in order of cost
+    assert "use quick" not in said[0]
+    assert said[1].endswith(": use quick, which is cheaper and ranks no worse (tau 1.00, 1 s a network)")
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0.1484, "0.148"), (34.26, "34.3"), (1101.6, "1,102")])
+def test_seconds_are_written_as_people_do(seconds: float, text: str) -> None:
+    assert seconds_text(seconds) == text
 
 
 def test_the_verdict_says_what_an_audit_cannot_tell() -> None:
