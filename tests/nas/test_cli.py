@@ -99,19 +99,8 @@ def test_export_yaml_round_trips(tmp_path: Path, capsys: pytest.CaptureFixture[s
 
 def test_search_end_to_end(tmp_path: Path) -> None:
     (tmp_path / "small.yaml").write_text(SMALL_SPACE)
-    done = nas(
-        "search",
-        "--space",
-        "small.yaml",
-        "--budget",
-        "4",
-        "--constraint",
-        "macs<=1M",
-        "--final-seeds",
-        "1",
-        "--json",
-        cwd=tmp_path,
-    )
+    search = "search --space small.yaml --budget 4 --constraint macs<=1M --final-seeds 1 --json"
+    done = nas(*search.split(), cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert {"run", "best", "counts", "wall_time_s"} <= set(found)

@@ -306,17 +306,8 @@ def test_the_command_line_shows_what_was_spent(tmp_path: Path, capsys: pytest.Ca
     recipe = "base: quick\nepochs: 9\nmax_train_images: 64\nmax_val_images: 64\nresolution_px: 8\n"
     (tmp_path / "recipe.yaml").write_text(recipe)
     arguments = ["search", "--space", "nasbench-macro", "--budget", "3", "--out", str(tmp_path / "run")]
-    arguments += [
-        "--pruner",
-        "asha",
-        "--proxy",
-        str(tmp_path / "recipe.yaml"),
-        "--workers",
-        "1",
-        "--finalists",
-        "0",
-        "--json",
-    ]
+    arguments += ["--pruner", "asha", "--proxy", str(tmp_path / "recipe.yaml"), "--workers", "1", "--json"]
+    arguments += ["--finalists", "0"]
     assert nas_here(arguments) == 0
     said = capsys.readouterr()
     result = json.loads(said.out)
